@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 from base64 import b64encode, urlsafe_b64encode
@@ -54,6 +55,13 @@ def forms_of(value: bytes) -> Iterator[bytes]:
                 yield form
 
 
+class SecretsDamaged(OSError):
+    """The values that a job's log must not show cannot be read, so neither can its log."""
+
+    def __init__(self, path: str) -> None:
+        super().__init__(errno.EIO, "its secrets cannot be read, so its log cannot be masked", path)
+
+
 class MaskedLog(Log):
     """The log of a job that has secrets, until its log is masked on the disk."""
 
@@ -62,10 +70,15 @@ class MaskedLog(Log):
     ) -> None:
         """`folder`: a descriptor of the job's folder, which this object closes."""
         self.log, self.folder, self.unseal = log, folder, unseal
+        self.holds_back = True  # False: nothing more is written to the log
         self.mask = Mask(())
         self._stamp: tuple[int, ...] = ()  # of the file `secrets` when it was read
         self._is_final = False  # the log was masked on the disk
-        self._refresh()
+        try:
+            self._refresh()
+        except BaseException:
+            os.close(folder)
+            raise
 
     def _refresh(self) -> None:
         """Read the values again if they have changed: each attempt of the job can add some."""
@@ -75,18 +88,23 @@ class MaskedLog(Log):
             self._is_final = True
             return
         stamp = found.st_ino, found.st_mtime_ns, found.st_size
-        if stamp == self._stamp or not stat.S_ISREG(found.st_mode):
+        if stamp == self._stamp:
             return
+        if not stat.S_ISREG(found.st_mode):
+            raise SecretsDamaged("secrets")
         fd = os.open("secrets", os.O_RDONLY | os.O_NOFOLLOW, dir_fd=self.folder)
         with open(fd, "rb") as file:
-            self.mask, self._stamp = Mask(self.unseal(file.read()).values()), stamp
+            try:
+                self.mask, self._stamp = Mask(self.unseal(file.read()).values()), stamp
+            except ValueError:
+                raise SecretsDamaged("secrets") from None
 
     @property
     def size(self) -> int:
         """Of a growing log, without the bytes at its end that could be the beginning of a value."""
         self._refresh()
         size = self.log.size
-        if self._is_final or self.mask.longest < 2:
+        if self._is_final or not self.holds_back or self.mask.longest < 2:
             return size
         length = min(size, self.mask.longest - 1)
         return size - self.mask.held_back(self.log.pread(length, size - length))

@@ -104,6 +104,11 @@ class MachineReport:
     workers: Sequence[WorkerInfo]
 
 
+def is_over(place: str) -> bool:
+    """Has the attempt of a job in this folder of the spool ended?"""
+    return place in FINISHED or place == "returned"
+
+
 @dataclass(slots=True)
 class SpoolEntry:
     """A snapshot of one job in the spool, as read by the relay."""
@@ -116,7 +121,8 @@ class SpoolEntry:
     queue: str
     record: bytes
     journal: bytes
-    log_size: int | None  # None: it has no log
+    log_size: int | None  # None: it has no log; else without the bytes that are held back
+    log_held: int  # bytes at the end of the log that could be the beginning of a secret's value
     log_start: int
     log_at: float
 
@@ -128,7 +134,14 @@ class SpoolEntry:
     @property
     def is_over(self) -> bool:
         """Has its attempt ended? Redis accepts the end only after the whole log."""
-        return self.status in FINISHED or self.place == "returned"
+        return is_over(self.place)
+
+    def is_log_at(self, offset: int | None) -> bool:
+        """Does a copy of this size lack nothing of the log? It can have bytes that are held back
+        only now, because an attempt got another secret."""
+        if offset is None or self.log_size is None:
+            return offset == self.log_size
+        return self.log_size <= offset <= self.log_size + self.log_held
 
     @property
     def status_for_redis(self) -> Status:

@@ -225,8 +225,8 @@ class Outbox:
         entries = self.spool.read_entries(ids)
         known = self.store.known_states([entry.id for entry in entries]) if entries else []
         for entry, state in zip(entries, known, strict=True):
-            is_known = state == (entry.status_for_redis, entry.token, entry.log_size)
-            if not is_known and entry.place != "taken":
+            is_known = state[:2] == (entry.status_for_redis, entry.token)
+            if not (is_known and entry.is_log_at(state[2])) and entry.place != "taken":
                 sent = self.follow(entry.id)
                 sent.offset = sent.journal = None
 
@@ -316,7 +316,7 @@ class Outbox:
             yield Message(entry, "log", self.store.append(entry, 0, b"", "join"))
             sent.has_log = True
             return
-        start, how = place_to_send(sent.offset, entry.log_start, entry.log_size)
+        start, how = place_to_send(sent.offset, entry.log_start, entry.log_size, entry.log_held)
         data = b""
         if start < entry.log_size or how == "anew":
             data = self.spool.read_log(entry, start, min(MAX_LOG_SENT, entry.log_size - start))
@@ -361,7 +361,7 @@ class Outbox:
             sent.journal = sent.offset = None
         else:
             sent.offset = offset
-        if sent.offset != entry.log_size:
+        if not entry.is_log_at(sent.offset):
             self.changed.add(entry.id)
 
     def _handle_report(self, sent: Sent, entry: SpoolEntry, answer: str) -> None:
@@ -376,7 +376,7 @@ class Outbox:
         elif answer == "cancel":
             self.end_cancelled(entry)
         elif answer == "log":
-            if sent.offset == entry.log_size:  # Redis has lost a part
+            if entry.is_log_at(sent.offset):  # Redis has lost a part
                 sent.offset = None
             self.changed.add(entry.id)
         elif entry.place == "returned":
@@ -444,12 +444,12 @@ class Outbox:
         return True
 
 
-def place_to_send(offset: int, log_start: int, log_size: int) -> tuple[int, str]:
+def place_to_send(offset: int, log_start: int, log_size: int, held: int) -> tuple[int, str]:
     """(the offset to send a log from, how it joins the `offset` bytes that Redis has). "gap" if the
     bytes between no longer exist or are more than Redis keeps; "anew" if the job has truncated its
-    log; else "join"."""
+    log; else "join". `held`: bytes after `log_size` that are held back."""
     oldest = max(log_start, log_size - REDIS_LOG_KEPT)
-    if log_size < offset:
+    if log_size + held < offset:
         return oldest, "anew"
     if oldest > offset:
         return oldest, "gap"

@@ -36,9 +36,10 @@ from tailboard.folder.retention import Retention
 from tailboard.job import Job, parse_record
 from tailboard.journal import cancelled_line, parse_journal, token_in
 from tailboard.judge import Verdict
-from tailboard.logs import FileLog
-from tailboard.machines.messages import SPOOL_RE, Assignment, LogTail, SpoolEntry
+from tailboard.logs import Log
+from tailboard.machines.messages import SPOOL_RE, Assignment, LogTail, SpoolEntry, is_over
 from tailboard.machines.spool_instances import SpoolInstances
+from tailboard.masking import MaskedLog, SecretsDamaged
 from tailboard.notices import Kind
 from tailboard.notifier import Notifier
 from tailboard.status import FINISHED, Status
@@ -231,14 +232,12 @@ class Spool(FolderStore):
         """Read the job in this folder. The journal is read before the log's size, so that the size
         is final if the journal says that the job has ended."""
         journal = self._read_journal(folder)
-        size, start, at = None, 0, 0.0
-        with suppress(FileNotFoundError, PermissionError), FileLog(f"{folder}/output.log") as file:
-            size, start, at = file.size, file.start, file.changed_at
+        size, held, start, at = self._read_log_state(job_id, place, folder)
         status = Status.QUEUED if place in self.EXTRA else Status(place)
         token = token_in(journal)
         if known is not None and token in (known.token, ""):  # "": the journal was destroyed
             new = replace(known, status=status, place=place, folder=folder, journal=journal)
-            new.log_size, new.log_start, new.log_at = size, start, at
+            new.log_size, new.log_held, new.log_start, new.log_at = size, held, start, at
             return new
         record = read_small(f"{folder}/job.json")
         if not token.startswith(f"{self.name}:"):
@@ -246,9 +245,32 @@ class Spool(FolderStore):
         queue = "default"
         with suppress(ValueError, RecursionError):  # the job has changed its own record
             queue = parse_record(record, job_id).queue
-        return SpoolEntry(
-            job_id, status, place, folder, token, queue, record, journal, size, start, at
-        )
+        log = size, held, start, at
+        return SpoolEntry(job_id, status, place, folder, token, queue, record, journal, *log)
+
+    def _read_log_state(
+        self, job_id: str, place: str, folder: str
+    ) -> tuple[int | None, int, int, float]:
+        """(bytes of the job's log that readers can see, bytes after them that are held back, where
+        it begins, when it was last written to). The first is None if there is no log, or if it
+        cannot be masked: Redis then gets nothing more of it, but still the end of the job."""
+        try:
+            with self._open_masked(place, folder) as log:
+                whole = log.log.size if isinstance(log, MaskedLog) else 0  # before it grows
+                size = log.size
+                return size, max(0, whole - size), log.start, log.changed_at
+        except (FileNotFoundError, PermissionError):
+            return None, 0, 0, 0.0
+        except SecretsDamaged as error:  # the job can do that to itself
+            self.errors.report(f"{place}/{job_id}", error)
+            return None, 0, 0, 0.0
+
+    def _open_masked(self, place: str, folder: str) -> Log:
+        """A job's log without the values of secrets, as Redis may have it."""
+        log = self._open_log_in(folder)
+        if isinstance(log, MaskedLog) and is_over(place):
+            log.holds_back = False  # a job in returned/ keeps its secrets, but Redis needs all
+        return log
 
     @staticmethod
     def _read_journal(folder: str) -> bytes:
@@ -261,11 +283,10 @@ class Spool(FolderStore):
                 raise
             return b""  # it was destroyed
 
-    @staticmethod
-    def read_log(entry: SpoolEntry, offset: int, limit: int) -> bytes:
-        """Up to `limit` bytes of the job's log, from `offset`."""
-        with FileLog(f"{entry.folder}/output.log") as file:
-            return file.pread(limit, offset)
+    def read_log(self, entry: SpoolEntry, offset: int, limit: int) -> bytes:
+        """Up to `limit` bytes of the job's log, from `offset`, without the values of secrets."""
+        with self._open_masked(entry.place, entry.folder) as log:
+            return log.pread(limit, offset)
 
     @staticmethod
     def read_times(entry: SpoolEntry, known: int) -> tuple[int, bytes]:
