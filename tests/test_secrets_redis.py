@@ -13,7 +13,6 @@ from machines import RedisMachine
 from test_redis import Team, read_all
 
 from tailboard.folder.claim import Claim
-from tailboard.job import Job
 from tailboard.journal import Outcome
 from tailboard.machines.outbox import FULL_LOG_KEPT, LOG_CHUNK
 from tailboard.sealed import Sealer
