@@ -20,7 +20,7 @@ import { unfinishedName } from "./shell_variables.js";
 const NAMES = "Lowercase letters, digits, - _ and .";
 const OPTIONS = [
   ...["command", "name", "queue", "cwd", "timeout", "retries", "retry_delay", "env"],
-  ...["key", "if_busy", "urgent"],
+  ...["secrets", "key", "if_busy", "urgent"],
 ];
 const DEFAULTS = {
   name: "",
@@ -29,6 +29,7 @@ const DEFAULTS = {
   timeout: "",
   retries: "0",
   env: "",
+  secrets: "",
   key: "",
   if_busy: "",
   urgent: "",

@@ -25,6 +25,7 @@ from tailboard.values import (
     LINE,
     QUEUE_NAMES,
     QUEUE_RE,
+    SECRET_RE,
     cut_text,
     is_bool,
     is_count,
@@ -43,6 +44,7 @@ LISTED_COMMAND = 2_000  # bytes of a command, as JSON, in a list
 LISTED_TEXT = 4_000  # characters of any other text in a list
 LISTED_VALUES = 1_000  # characters of all values of params in a list
 MAX_AFTER = 32  # jobs that one job can wait for
+MAX_SECRETS = 32  # secrets that one job can have
 
 
 class IfBusy(StrEnum):
@@ -83,6 +85,14 @@ def is_after(value: Any) -> bool:
     if not isinstance(value, list) or len(value) > MAX_AFTER:
         return False
     return all(isinstance(each, str) and ID_RE.fullmatch(each) for each in value)
+
+
+def is_secret_names(value: Any) -> bool:
+    """Is this a list of names of secrets, of MAX_SECRETS at most, without repetition?"""
+    if not isinstance(value, list) or len(value) > MAX_SECRETS:
+        return False
+    names = [each for each in value if isinstance(each, str) and SECRET_RE.fullmatch(each)]
+    return len(set(names)) == len(value)
 
 
 def is_after_status(value: Any) -> bool:
@@ -242,6 +252,21 @@ class JobOptions:
             help="Seconds after which it has been queued for too long (default: never).",
             metavar="S",
         ),
+    )
+    secrets: list[str] = option(
+        list,
+        kind="names",
+        check=is_secret_names,
+        allowed=f"a list of up to {MAX_SECRETS} different names of [A-Za-z_][A-Za-z0-9_]*, at most "
+        "64 characters each, that are not in env and do not begin with JOB_ or TAILBOARD_",
+        limits={"max_length": MAX_SECRETS},
+        meaning="The secrets whose values it gets as environment variables.",
+        command_line=CommandLine(
+            help="A secret that it gets as a variable. Can be given several times.",
+            metavar="NAME",
+            flag="--secret",
+        ),
+        form=FormField(),
     )
 
 

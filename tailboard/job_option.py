@@ -13,7 +13,7 @@ from typing import Any, Literal, get_args
 Check = Callable[[Any], bool]
 # The kind of a value. web/models.py, cli/options.py and page/forms.py have an entry for each kind.
 Kind = Literal[
-    "command", "text", "folder", "variables", "count", "seconds", "choice", "flag", "rules"
+    "command", "text", "folder", "variables", "count", "seconds", "choice", "flag", "rules", "names"
 ]
 OPTION = "option"  # keys of a field's metadata
 PLACES = "places"
@@ -21,10 +21,11 @@ PLACES = "places"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CommandLine:
-    """An option of `tailboard submit` and `save`, which is named like the field."""
+    """An option of `tailboard submit` and `save`."""
 
     help: str
     metavar: str | None = None  # None: click's own name of the type
+    flag: str | None = None  # None: the name of the field, with two hyphens before it
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -89,6 +89,8 @@ class SavedCommand(JobOptions):
         """ValueError, with one sentence, if a part is invalid or does not fit another."""
         if not SAVED_RE.fullmatch(self.saved):
             raise ValueError(f"the name of a saved command must be {SAVED_NAMES}")
+        if doubled := self.env.keys() & set(self.secrets):
+            raise ValueError(f"secrets: {min(doubled)} is already set in env")
         self._check_params()
         self._check_key()
         check_zone(self.zone)
@@ -109,6 +111,8 @@ class SavedCommand(JobOptions):
                 raise ValueError(f"params: {param.name} appears twice")
             if param.name in self.env:
                 raise ValueError(f"params: {param.name} is already set in env")
+            if param.name in self.secrets:
+                raise ValueError(f"params: {param.name} is already one of its secrets")
             names.add(param.name)
 
     def _check_key(self) -> None:

@@ -26,6 +26,7 @@ ID_RE = re.compile(DATE + r"-(?:[01][0-9]|2[0-3])(?:[0-5][0-9]){2}-[0-9a-z]{8}")
 # Errors that are not a job's fault, and end when the machine has free resources again.
 FULL_ERRNOS = (errno.ENOSPC, errno.EDQUOT)
 RESOURCE_ERRNOS = (errno.EAGAIN, errno.ENOMEM, errno.EMFILE, errno.ENFILE, *FULL_ERRNOS)
+SECRET_RE = re.compile("(?!JOB_|TAILBOARD_)[A-Za-z_][A-Za-z0-9_]{0,63}")  # the name of a secret
 # Control characters of ASCII and Latin-1, and characters that reverse or break the line that
 # contains them.
 CONTROL_RE = re.compile("[\x00-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069]")

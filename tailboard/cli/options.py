@@ -47,6 +47,13 @@ class RulesType(click.ParamType[list[Rule]]):
             raise click.ClickException(f"--notify {error}") from None
 
 
+def list_or_none(
+    context: click.Context, param: click.Parameter, given: tuple[str, ...]
+) -> list[str] | None:
+    """The names that were given; None if the command is to keep what it has."""
+    return list(given) or None
+
+
 Decorator = Callable[[Callable[..., None]], Callable[..., None]]
 # How a command reads each kind of job option. `command` is an argument and has no entry.
 OPTION_TYPES: dict[str, dict[str, Any]] = {
@@ -58,6 +65,7 @@ OPTION_TYPES: dict[str, dict[str, Any]] = {
     "choice": {},  # and a type with the option's choices
     "flag": {"is_flag": True, "default": None},
     "rules": {"type": RulesType()},
+    "names": {"multiple": True, "default": None, "callback": list_or_none},
 }
 OPTION_COMPLETERS = {"queue": queue_names}
 LIMIT = click.IntRange(1)
@@ -69,11 +77,11 @@ def job_options(command: Callable[..., None]) -> Callable[..., None]:
         line = declared.command_line
         if line is None:
             continue
-        flag = f"--{name.replace('_', '-')}"
+        flag = line.flag or f"--{name.replace('_', '-')}"
         reading = OPTION_TYPES[declared.kind] | {"shell_complete": OPTION_COMPLETERS.get(name)}
         if declared.choices:
             reading["type"] = click.Choice([str(choice) for choice in declared.choices])
-        command = click.option(flag, metavar=line.metavar, help=line.help, **reading)(command)
+        command = click.option(flag, name, metavar=line.metavar, help=line.help, **reading)(command)
     return command
 
 

@@ -20,6 +20,7 @@ UNSET: tuple[Any, ...] = (
     "",
     0,
     {},
+    [],
 )  # values of options that have no effect, and are not shown
 
 
@@ -78,6 +79,8 @@ def option_rows(shown: dict[str, Any]) -> Iterator[tuple[str, str]]:
             yield from ((name, line) for line in rule_lines(shown["notify"]))
         elif name == "command":
             yield name, command_text(value)
+        elif name == "secrets":
+            yield name, " ".join(shown["secrets"])
         elif isinstance(value, dict):
             yield from ((name, f"{variable}={text}") for variable, text in value.items())
         else:

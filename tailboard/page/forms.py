@@ -74,6 +74,15 @@ def parse_rules(text: str) -> Any:
     return json.loads(text) if text else None
 
 
+def show_names(names: Sequence[str] | None) -> str:
+    return " ".join(names or ())
+
+
+def parse_names(text: str) -> list[str]:
+    """The names in a text, with commas or white space between them."""
+    return re.findall(r"[^\s,]+", text)
+
+
 def parse_environment(text: str) -> dict[str, str]:
     """Lines of NAME=value as a mapping; ValueError with the sentence to show."""
     pairs = [line.partition("=") for line in text.splitlines() if line.strip()]
@@ -112,6 +121,7 @@ FIELD_KINDS: dict[Kind, FieldKind] = {
     "choice": FieldKind(show_text, parse_text),
     "flag": FieldKind(show_flag, parse_flag),
     "rules": FieldKind(show_rules, parse_rules),
+    "names": FieldKind(show_names, parse_names),
 }
 
 
@@ -143,6 +153,8 @@ FIELDS = form_fields()
 START_FIELDS = ("not_before", "after", "after_status")
 FORM_FIELDS = (*FIELDS, *START_FIELDS)
 FIELD_SENTENCES = {  # instead of the API's
+    "secrets": "Enter names such as DB_PASSWORD with spaces between them, each once, and none that "
+    "the environment has.",
     "cwd": "Use an absolute path, such as /srv/app.",
     "after": f"Enter up to {MAX_AFTER} IDs of jobs, separated by spaces.",
 }
@@ -187,7 +199,7 @@ def parse_start(given: Mapping[str, str]) -> Job:
     start: Job = {}
     if given["not_before"]:
         start["not_before"] = given["not_before"]
-    if after := re.findall(r"[^\s,]+", given["after"]):
+    if after := parse_names(given["after"]):
         start["after"] = after
         if given["after_status"]:
             start["after_status"] = given["after_status"]

@@ -26,7 +26,7 @@ from pydantic import (
 
 from tailboard.cron import CRON_FORM, ZONE_FORM
 from tailboard.explain.part_name import PartName
-from tailboard.job import MAX_AFTER, AfterStatus, JobOptions
+from tailboard.job import MAX_AFTER, AfterStatus, JobOptions, is_secret_names
 from tailboard.job_option import Option, options_of
 from tailboard.notify_rules import (
     MAX_RULES,
@@ -39,7 +39,16 @@ from tailboard.notify_rules import (
 from tailboard.order import MAX_LIMIT
 from tailboard.saved_command import MAX_PARAMS, PARAM_RE, SAVED_NAMES, SAVED_RE
 from tailboard.status import Status
-from tailboard.values import ID_RE, LINE, QUEUE_NAMES, QUEUE_RE, first_id, parse_time, utc
+from tailboard.values import (
+    ID_RE,
+    LINE,
+    QUEUE_NAMES,
+    QUEUE_RE,
+    SECRET_RE,
+    first_id,
+    parse_time,
+    utc,
+)
 
 MAX_ENV_BYTES = 64 << 10
 MAX_AHEAD = 366 * 86_400  # seconds by which the start of a job can be delayed
@@ -129,6 +138,13 @@ def check_program(words: list[str]) -> list[str]:
     if not words[0].strip():
         raise ValueError
     return words
+
+
+def check_names(names: list[str]) -> list[str]:
+    """ValueError if a name is not that of a secret, or appears twice."""
+    if not is_secret_names(names):
+        raise ValueError
+    return names
 
 
 def check_web_url(url: str | None) -> str | None:
@@ -233,6 +249,10 @@ OPTION_TYPES: dict[str, Any] = {  # for each kind of option
     "choice": str,  # replaced by the option's choices
     "flag": bool,
     "rules": Annotated[list[NotifyRule], Field(max_length=MAX_RULES)],
+    "names": Annotated[
+        list[Annotated[str, Field(json_schema_extra={"pattern": f"^{SECRET_RE.pattern}$"})]],
+        AfterValidator(check_names),
+    ],
 }
 
 
@@ -240,6 +260,14 @@ class OptionsRequest(RequestModel):
     """A body whose values must have the right JSON types: "1" is not a number."""
 
     model_config = ConfigDict(strict=True)
+
+    @field_validator("secrets", check_fields=False)
+    @classmethod
+    def check_secrets(cls, secrets: list[str], info: ValidationInfo) -> list[str]:
+        """ValueError if a variable would have two values."""
+        if info.data.get("env", {}).keys() & set(secrets):
+            raise ValueError
+        return secrets
 
 
 def option_field(option: Option) -> tuple[Any, Any]:
