@@ -38,7 +38,7 @@ from tailboard.web.actions import (
     with_visitor,
 )
 from tailboard.web.asgi import ACCESS, FlaskOverAsgi
-from tailboard.web.auth import cancel_reason, guard
+from tailboard.web.auth import cancel_reason, guard, require_role_for
 from tailboard.web.bodies import MAX_BODY_BYTES
 from tailboard.web.bulk import bulk_key, check_status, choose, choose_all
 from tailboard.web.compare import compare_in_turn
@@ -99,6 +99,7 @@ from tailboard.web.state import AppState, state
 from tailboard.web.submissions import Created, submit
 from tailboard.web.tickets import ANY_LOG, make_ticket
 from tailboard.web.tokens import TokenFile
+from tailboard.web.users import UserFile
 from tailboard.web.views import (
     ShownCommand,
     job_with_log,
@@ -148,6 +149,7 @@ def show(job_id: str) -> Response | dict[str, Any]:
 @routes.post("/jobs/<job_id>/cancel")
 def cancel(job_id: str) -> tuple[dict[str, Any], int]:
     """Request that the job be cancelled."""
+    require_role_for(state().store.get(job_id))
     return whole_job(state().store.cancel(job_id, cancel_reason())), 202
 
 
@@ -535,13 +537,15 @@ def main() -> None:
 
 
 def check_storage(settings: Settings) -> None:
-    """OSError or ValueError, in one sentence, if the API could not start with this storage or these
-    tokens. `create_app` would find out only in the server's second process."""
+    """OSError or ValueError, in one sentence, if the API could not start with this storage, these
+    tokens or these users. `create_app` would find out only in the server's second process."""
     if not is_redis(settings.storage):
         check_private("TAILBOARD_STORAGE", settings.storage)
     storage.open_store(settings.storage)
     if settings.tokens:
         TokenFile(settings.tokens).check()
+    if settings.user_header:
+        UserFile(settings.users).check()
 
 
 def serve_app() -> FlaskOverAsgi:

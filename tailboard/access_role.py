@@ -12,7 +12,11 @@ class Role(StrEnum):
     RUN = "run"  # also start saved commands, and cancel and rerun their jobs
     ALL = "all"
 
+    @property
+    def rank(self) -> int:
+        """For comparing roles: more is allowed to the one with the higher number."""
+        return list(Role).index(self)
+
     def includes(self, other: Role) -> bool:
         """Does somebody with this role have the other one, too?"""
-        order = list(Role)
-        return order.index(self) >= order.index(other)
+        return self.rank >= other.rank

@@ -6,11 +6,12 @@ import logging
 import os
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from typing import Any, Self
 
 from tailboard import values
 from tailboard.notify_rules import Rule, parse_rules
+from tailboard.proxy_headers import parse_networks
 from tailboard.status import FINISHED
 
 MIN_TOKEN = 16  # characters
@@ -42,6 +43,17 @@ API_URL_RE = re.compile(
 # A host name or an IPv4 address, an IPv6 address in brackets, or nothing; and a port.
 BIND_RE = re.compile(r"(?:\[([0-9a-fA-F:.%]+)\]|([^\s\[\]:/,]*)):([0-9]{1,5})")
 
+HEADER_NAME_RE = re.compile(
+    "[A-Za-z][A-Za-z0-9-]{0,63}"
+)  # an underscore could be taken for a hyphen
+# Headers that browsers, clients or Tailboard use for something else.
+TAKEN_HEADERS_RE = re.compile(
+    "(accept|access-control|authorization|connection|content|cookie|expect|forwarded|host|"
+    "idempotency|if|origin|proxy|range|referer|sec|tailboard|te|transfer|upgrade|user-agent|"
+    "x-forwarded-(for|host|proto)|x-real-ip|x-tailboard)(-.*)?$",
+    re.IGNORECASE,
+)
+
 
 @dataclass(frozen=True)
 class Settings:
@@ -51,7 +63,7 @@ class Settings:
     spool: str = "spool"
     unreachable: int = UNREACHABLE
     lost_after: int = 3_600
-    token: str = ""
+    token: str = field(default="", repr=False)
     tokens: str = ""
     followers: int = 64
     dashboard: str = ""  # origins whose pages may read the API, with commas between
@@ -67,7 +79,8 @@ class Settings:
     audit_days: int = 365  # how long the lines of the audit log are kept; 0: no limit
     user_header: str = ""  # the header in which a proxy names the visitor, such as Remote-User
     group_header: str = ""  # the header in which it lists the visitor's groups
-    proxy_secret: str = ""  # with which a proxy proves that it has set these headers
+    # With which a proxy proves that it has set these headers.
+    proxy_secret: str = field(default="", repr=False)
     proxies: str = ""  # addresses and networks of proxies, with commas between; "": loopback
     users: str = ""  # the file with the roles of the users and groups that a proxy names
     # Used elsewhere: by the page, which reads them itself, and when the API starts.
@@ -94,6 +107,7 @@ class Settings:
                 f"TAILBOARD_LOST_AFTER must be at least TAILBOARD_UNREACHABLE "
                 f"({settings.unreachable}), not {settings.lost_after}"
             )
+        check_proxy_settings(settings)
         return settings
 
     @property
@@ -128,15 +142,12 @@ def parse_setting(variable: str, text: str) -> str | int:
         raise ValueError(f"{variable} must not begin or end with white space")
     if variable in SETTING_NUMBERS:
         return _parse_number(variable, text)
-    if variable == "TAILBOARD_TOKEN" and not re.fullmatch("[!-~]+", text):
-        raise ValueError(
-            f"{variable} must consist of ASCII letters, digits and punctuation, without spaces"
-        )
-    if variable == "TAILBOARD_TOKEN" and len(text) < MIN_TOKEN:
-        raise ValueError(
-            f"{variable} must have at least {MIN_TOKEN} characters; `openssl rand -hex 32` makes "
-            "one"
-        )
+    if variable in ("TAILBOARD_TOKEN", "TAILBOARD_PROXY_SECRET"):
+        _check_token(variable, text)
+    if variable in ("TAILBOARD_USER_HEADER", "TAILBOARD_GROUP_HEADER"):
+        _check_header_name(variable, text)
+    if variable == "TAILBOARD_PROXIES":
+        parse_networks(variable, text)
     if variable == "TAILBOARD_SPOOL" and "://" in text:
         raise ValueError(f"{variable} must be a folder on this machine, not a URL")
     if variable == "TAILBOARD_WEBHOOK":
@@ -155,6 +166,49 @@ def parse_setting(variable: str, text: str) -> str | int:
     if variable in urls and not API_URL_RE.fullmatch(text):
         raise ValueError(f"{variable} must be a URL like http://127.0.0.1:5000, not {text!r:.200}")
     return text
+
+
+def _check_token(variable: str, text: str) -> None:
+    if not re.fullmatch("[!-~]+", text):
+        raise ValueError(
+            f"{variable} must consist of ASCII letters, digits and punctuation, without spaces"
+        )
+    if len(text) < MIN_TOKEN:
+        raise ValueError(
+            f"{variable} must have at least {MIN_TOKEN} characters; `openssl rand -hex 32` makes "
+            "one"
+        )
+
+
+def _check_header_name(variable: str, text: str) -> None:
+    if not HEADER_NAME_RE.fullmatch(text) or TAKEN_HEADERS_RE.match(text):
+        raise ValueError(
+            f"{variable} must be the name of a header that has no other use, in letters, digits "
+            f"and hyphens, such as Remote-User, not {text!r:.80}"
+        )
+
+
+def check_proxy_settings(settings: Settings) -> None:
+    """ValueError if only some of the settings of a proxy are set: a header that no secret proves
+    would let everybody choose a name."""
+    if settings.user_header and not settings.proxy_secret:
+        raise ValueError(
+            "TAILBOARD_USER_HEADER needs TAILBOARD_PROXY_SECRET, which the proxy sends in "
+            "X-Tailboard-Proxy to prove that it has set the header"
+        )
+    for name in ("proxy_secret", "group_header", "proxies", "users"):
+        if getattr(settings, name) and not settings.user_header:
+            raise ValueError(
+                f"TAILBOARD_{name.upper()} needs TAILBOARD_USER_HEADER, the header in which the "
+                "proxy names the user, such as Remote-User"
+            )
+    if settings.user_header and settings.user_header.lower() == settings.group_header.lower():
+        raise ValueError("TAILBOARD_GROUP_HEADER must differ from TAILBOARD_USER_HEADER")
+    if settings.proxy_secret and settings.proxy_secret == settings.token:
+        raise ValueError(
+            "TAILBOARD_PROXY_SECRET must differ from TAILBOARD_TOKEN: everybody with that token "
+            "could send any name"
+        )
 
 
 def _parse_number(variable: str, text: str) -> int:

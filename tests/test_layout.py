@@ -24,6 +24,7 @@ FLOORS = [
 ]
 PROGRAM = ("tailboard.command", "tailboard.__main__")  # they start the commands
 CORE_OF_THE_PAGE = {  # what the page may import from the core
+    "tailboard.access_role",
     "tailboard.client_http",  # how the Python client sends requests
     "tailboard.cron",  # the times of a schedule that is being typed
     "tailboard.env_file",

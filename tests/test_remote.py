@@ -71,7 +71,7 @@ def test_after_a_login_commands_work_on_the_server(
         f"server   {url}",
         f"version  {__version__}",
         "name     anna",
-        "role     full access",
+        "role     all: may do everything",
         "context  work",
     ]
     assert "no jobs folder" in typed("--on", "local", "jobs").stderr
@@ -88,7 +88,7 @@ def test_whoami_without_a_server_shows_the_folder(on_folder: Tailboard) -> None:
         f"storage  {on_folder.folder}",
         f"version  {__version__}",
         "name     anna",
-        "role     full access",
+        "role     all: may do everything",
         "context  none",
     ]
 

@@ -81,7 +81,7 @@ def test_a_session_key_replaces_the_token_that_it_was_made_for(site: Site) -> No
     assert abs(left.total_seconds() - SESSION_AGE) < 600
     key = made["key"]
     expires = {"expires_at": made["expires_at"]}
-    anna = {"name": "anna", "named": True, "token": "named", "version": __version__}
+    anna = {"name": "anna", "named": True, "role": "all", "token": "named", "version": __version__}
     assert who(site, key) == anna | {"session": expires}
     assert who(site, ANNA) == anna | {"session": None}
     body = {"command": "true", "queue": BY_HAND}

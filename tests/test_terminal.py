@@ -344,16 +344,18 @@ def test_access_lists_what_each_route_requires(typed: Typed) -> None:
     lines = listed.output.splitlines()
     assert listed.exit_code == 0 and len(lines) == len(OPERATIONS)
     assert [line for line in lines if not line.endswith("  token")] == [
-        "GET     /jobs/{job_id}/logs              ticket or token",
-        "GET     /jobs/{job_id}/explain           ticket for all logs, or token",
-        "GET     /jobs/{job_id}/diff              ticket for all logs, or token",
-        "POST    /sessions                        token, not a session key",
-        "GET     /healthz                         nobody is asked",
+        "GET     /jobs/{job_id}/logs              read  ticket or token",
+        "GET     /jobs/{job_id}/explain           read  ticket for all logs, or token",
+        "GET     /jobs/{job_id}/diff              read  ticket for all logs, or token",
+        "POST    /sessions                        read  token, not a session key",
+        "GET     /healthz                         -     nobody is asked",
     ]
-    rows = [re.fullmatch(r"([A-Z]+) +(/\S*) +(\S.*)", line) for line in lines]
-    assert {row.start(3) for row in rows if row} == {lines[0].index("token")}
-    shown = [(row[1].lower(), row[2], row[3]) for row in rows if row]
-    assert shown == [(*route, operation.access) for route, operation in OPERATIONS.items()]
+    rows = [re.fullmatch(r"([A-Z]+) +(/\S*) +(\S+) +(\S.*)", line) for line in lines]
+    assert {row.start(4) for row in rows if row} == {lines[0].index("token")}
+    shown = [(row[1].lower(), row[2], row[3].replace("-", "read"), row[4]) for row in rows if row]
+    assert shown == [
+        (*route, operation.role, operation.access) for route, operation in OPERATIONS.items()
+    ]
 
 
 HOSTILE = "\x1b]52;c;ZXZpbA==\x07\x9b2J\u202e\r\x08x"

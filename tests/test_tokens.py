@@ -20,7 +20,7 @@ from itsdangerous import URLSafeTimedSerializer
 from web import is_problem, token_line
 
 from api import create_app
-from tailboard.web.tokens import TokenFile, change_token, parse_tokens
+from tailboard.web.tokens import TokenFile, add_token, parse_tokens
 
 ANNA, BEN = "annas-own-token", "bens-own-token"
 
@@ -289,7 +289,7 @@ def test_tokens_made_at_once_are_all_kept(tmp_path: Path) -> None:
     (tmp_path / "tokens.new").write_text("of one who was killed")
     names = [f"name-{number}" for number in range(20)]
     with ThreadPoolExecutor(8) as threads:
-        list(threads.map(lambda name: change_token(tokens, name, f"token of {name}", False), names))
+        list(threads.map(lambda name: add_token(tokens, name, f"token of {name}"), names))
     assert sorted(each.name for each in tokens.read()) == sorted(names)
     assert os.listdir(tmp_path) == ["tokens"]
 

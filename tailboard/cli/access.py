@@ -1,4 +1,4 @@
-"""`flask access` and `flask token`: show the access of each route, and manage tokens."""
+"""`flask access` and `flask token`: show what each route requires, and manage tokens."""
 
 from __future__ import annotations
 
@@ -6,10 +6,19 @@ import secrets
 
 import click
 
+from tailboard.access_role import Role
 from tailboard.cli.terminal import AppCommands, echo_line
-from tailboard.web.operations import OPERATIONS
+from tailboard.proxy_headers import USER_NAME, USER_NAMES
+from tailboard.web.operations import OPERATIONS, Access
 from tailboard.web.state import state
-from tailboard.web.tokens import TOKEN_NAME, TOKEN_NAMES, change_token
+from tailboard.web.tokens import (
+    TokenFile,
+    add_token,
+    change_role,
+    has_token,
+    replace_token,
+    revoke_token,
+)
 
 TOKEN_BYTES = 32
 commands = AppCommands()
@@ -17,39 +26,64 @@ commands = AppCommands()
 
 @commands.command("access")
 def access_command() -> None:
-    """List the routes of the API: method, path, and what a request must present. Without
-    TAILBOARD_TOKEN and TAILBOARD_TOKENS the API asks for neither token nor ticket; it then serves
-    only programs on its own machine."""
+    """List the routes of the API: method, path, the least role, and what a request must present.
+    With the role `run`, only jobs that came from a saved command can be cancelled or rerun. Without
+    TAILBOARD_TOKEN, TAILBOARD_TOKENS and TAILBOARD_USER_HEADER the API asks for neither token nor
+    ticket; it then serves only programs on its own machine."""
     width = max(len(path) for _, path in OPERATIONS)
     for (method, path), operation in OPERATIONS.items():
-        echo_line(f"{method.upper():6}  {path:{width}}  {operation.access}")
+        role = "-" if operation.access is Access.OPEN else operation.role
+        echo_line(f"{method.upper():6}  {path:{width}}  {role:4}  {operation.access}")
 
 
 @commands.command("token")
 @click.argument("name")
 @click.option("--replace", is_flag=True, help="Replace NAME's token, which stops working.")
 @click.option("--revoke", is_flag=True, help="Revoke NAME's token and make no new one.")
-def token_command(name: str, replace: bool, revoke: bool) -> None:
+@click.option(
+    "--role",
+    type=click.Choice([role.value for role in Role]),
+    help="What the token allows: everything (all, the default); reading, starting saved commands, "
+    "and cancelling and rerunning their jobs (run); or only reading (read). If NAME has a token, "
+    "that token gets this role.",
+)
+def token_command(name: str, replace: bool, revoke: bool, role: str | None) -> None:
     """Make a token for NAME in the file that TAILBOARD_TOKENS names, and print it. It is shown only
     once."""
     tokens = state().tokens
     if not tokens.path:
         raise click.ClickException("TAILBOARD_TOKENS must name the token file")
-    if not TOKEN_NAME.fullmatch(name):
-        raise click.ClickException(f"NAME must be {TOKEN_NAMES}")
-    if replace and revoke:
-        raise click.ClickException("give either --replace or --revoke, not both")
-    token = None if revoke else secrets.token_urlsafe(TOKEN_BYTES)
+    if not USER_NAME.fullmatch(name):
+        raise click.ClickException(f"NAME must be {USER_NAMES}")
+    if revoke and (replace or role):
+        other = "--replace" if replace else "--role"
+        raise click.ClickException(f"give either {other} or --revoke, not both")
     try:
-        change_token(tokens, name, token, replace or revoke)
+        change_tokens(tokens, name, replace, revoke, Role(role) if role else None)
     except OSError as error:
         message = f"TAILBOARD_TOKENS: {tokens.path} cannot be used: {error.strerror}"
         raise click.ClickException(message) from None
     except ValueError as error:
         raise click.ClickException(str(error)) from None
-    if token is None:
+
+
+def change_tokens(
+    tokens: TokenFile, name: str, replace: bool, revoke: bool, role: Role | None
+) -> None:
+    """Do what the options say, and report it."""
+    if revoke:
+        revoke_token(tokens, name)
         echo_line(f"{name}'s token has been revoked", err=True)
         return
+    if role is not None and not replace and has_token(tokens, name):
+        change_role(tokens, name, role)
+        echo_line(f"{name} has the role {role} now; the token is the same as before", err=True)
+        return
+    token = secrets.token_urlsafe(TOKEN_BYTES)
+    if replace:
+        replace_token(tokens, name, token, role)
+    else:
+        add_token(tokens, name, token, role or Role.ALL)
     echo_line(token)
     echo_line(
         f"{tokens.path} keeps only its SHA-256, so this token cannot be shown again", err=True

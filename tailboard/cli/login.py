@@ -22,7 +22,11 @@ from tailboard.values import CONTROL_RE
 
 # In the environment, they take precedence over what `login` stores.
 VARIABLES = ("TAILBOARD_API", "TAILBOARD_TOKEN", "TAILBOARD_CONTEXT", "TAILBOARD_STORAGE")
-FULL_ACCESS = "full access"  # there are no other roles: each token can do everything
+ROLES = {
+    "all": "all: may do everything",
+    "run": "run: may read, start saved commands, and cancel and rerun their jobs",
+    "read": "read: may only read",
+}
 commands = Commands()
 
 
@@ -170,7 +174,7 @@ def whoami_command() -> None:
     rows |= {
         "version": version,
         "name": me["name"] or describe_nameless(server.token if server else ""),
-        "role": FULL_ACCESS,
+        "role": describe_role(me),
         "context": (server.context or "none: TAILBOARD_API is set") if server else "none",
     }
     for name, value in rows.items():
@@ -183,6 +187,12 @@ def describe_storage() -> str:
     if is_redis(storage):
         return f"Redis on {urlsplit(storage).hostname}"  # the URL can contain a password
     return os.path.abspath(storage)
+
+
+def describe_role(me: dict[str, Any]) -> str:
+    """What this visitor may do. Earlier versions have no roles: each token allows everything."""
+    role = str(me.get("role", "all"))
+    return ROLES.get(role, role)
 
 
 def describe_nameless(token: str) -> str:

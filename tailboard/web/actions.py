@@ -14,6 +14,7 @@ from tailboard.saved_command import Param, SavedCommand, check_room, encode_comm
 from tailboard.values import check_queue
 from tailboard.web.auth import visitor
 from tailboard.web.models import MAX_ENV_BYTES, SavedRequest, Submission, bounded_env
+from tailboard.web.proxy_user import proxy_user
 from tailboard.web.rules import complete_ping, complete_rules, find_command
 from tailboard.web.state import state
 
@@ -26,19 +27,20 @@ def make_job(body: object) -> Job:
 
 
 def with_visitor(body: object, field: str) -> object:
-    """The body with the name behind the request's token in this field. Without a named token, the
-    body as it is. 400 if the client gives another name."""
+    """The body with the visitor's name in this field. If the visitor has none, the body as it is.
+    400 if the client gives another name."""
     if visitor() is None or not isinstance(body, dict):
         return body
     return body | {field: name_of_visitor(body.get(field), field)}
 
 
 def name_of_visitor(claimed: Any, field: str) -> Any:
-    """The name behind the request's token; without a named token, the name that the client claims.
-    400 if the two differ."""
+    """The visitor's name; if the visitor has none, the name that the client claims. 400 if the two
+    differ."""
     name = visitor()
     if name is not None and claimed not in (None, name):
-        abort(400, f"{field} must be {name!r}, the owner of this token, or left out")
+        owner = "the owner of this token" if proxy_user() is None else "as the proxy says"
+        abort(400, f"{field} must be {name!r}, {owner}, or left out")
     return name or claimed
 
 

@@ -26,7 +26,8 @@ TAGS = {
 OVERVIEW = (
     "Jobs and their logs. Times are RFC 3339 in UTC; a value that is unknown or does not apply is "
     "null. Errors are problem details (RFC 9457); `detail` is a sentence that says what is wrong "
-    "and what is allowed."
+    "and what is allowed. `x-role` is the least role that allows an operation: `read`, `run` (also "
+    "saved commands and their jobs) or `all`."
 )
 SECURITY_SCHEMES = {
     "token": {
@@ -34,7 +35,9 @@ SECURITY_SCHEMES = {
         "scheme": "bearer",
         "description": "The token of TAILBOARD_TOKEN, a named one of TAILBOARD_TOKENS, or (except "
         "for POST /sessions) a session key. "
-        "An API with neither setting needs no token and serves only programs on its own machine.",
+        "An API with neither setting needs no token and serves only programs on its own machine. "
+        "Behind a proxy that signs users in, no token is needed either: the proxy names the user "
+        "in the header of TAILBOARD_USER_HEADER.",
     },
     "ticket": {
         "type": "apiKey",
@@ -94,7 +97,8 @@ STATUSES = {
 ERRORS = {
     400: "A value is wrong; `detail` names it and says what is allowed.",
     401: "The token is missing or wrong.",
-    403: "Without a token the API serves only programs on its own machine, and never other sites.",
+    403: "The visitor's role does not allow it; `detail` names the role that is needed. Also: "
+    "without a token the API serves only programs on its own machine, and never other sites.",
     404: "It does not exist.",
     408: "The body did not arrive in time.",
     409: "Its state does not allow that.",
@@ -139,6 +143,8 @@ def describe_operation(path: str, operation: Operation) -> dict[str, Any]:
         "security": describe_security(operation),
         "parameters": describe_parameters(path, operation),
     }
+    if operation.access is not Access.OPEN:
+        described["x-role"] = str(operation.role)
     if operation.description:
         described["description"] = operation.description
     if operation.body:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from difflib import get_close_matches
 from itertools import zip_longest
 
@@ -11,6 +11,7 @@ from flask import Flask, Response, current_app, request
 from werkzeug.exceptions import (
     BadRequest,
     Conflict,
+    Forbidden,
     HTTPException,
     MethodNotAllowed,
     NotFound,
@@ -22,6 +23,7 @@ from werkzeug.exceptions import (
     UnprocessableEntity,
 )
 
+from tailboard.access_role import Role
 from tailboard.errors import CommandChanged, JobNotFound, KeyReused, StoreError, WrongState
 from tailboard.web.bodies import MAX_BODY_BYTES, BodiesTooMany, BodyBroken, BodyLate
 from tailboard.web.operations import OPERATIONS
@@ -34,6 +36,15 @@ ERROR_SENTENCES = {
     500: "the API failed to answer this request; its log has the reason",
 }
 MAX_GUESSED_PATH = 200  # characters
+
+
+class RoleMissing(Forbidden):
+    """A 403 because of the visitor's role. Its problem details have two more members: `needs`, the
+    role that the request needs, and `role`, that of the visitor; null if the visitor has none."""
+
+    def __init__(self, detail: str, needs: Role, role: Role | None) -> None:
+        super().__init__(detail)
+        self.members = {"needs": needs, "role": role}
 
 
 class DownloadBroken(Exception):
@@ -58,7 +69,8 @@ def problem_response(error: HTTPException) -> Response:
     """The error as problem details."""
     response = error.get_response(request.environ)
     detail = describe_http_error(error)
-    body = encode_problem(error.code or response.status_code, error.name, detail)
+    more = error.members if isinstance(error, RoleMissing) else {}
+    body = encode_problem(error.code or response.status_code, error.name, detail, more)
     answer = Response(body, response.status_code, response.headers)
     answer.content_type = "application/problem+json"
     if error.code == 401:
@@ -70,9 +82,11 @@ def problem_response(error: HTTPException) -> Response:
     return answer
 
 
-def encode_problem(status: int, title: str, detail: str) -> bytes:
+def encode_problem(
+    status: int, title: str, detail: str, more: Mapping[str, str | None] | None = None
+) -> bytes:
     problem = {"type": "about:blank", "title": title, "status": status, "detail": detail}
-    return json.dumps(problem, separators=(",", ":")).encode() + b"\n"
+    return json.dumps(problem | (more or {}), separators=(",", ":")).encode() + b"\n"
 
 
 def describe_http_error(error: HTTPException) -> str:

@@ -13,7 +13,7 @@ from tailboard.job import AfterStatus, Job
 from tailboard.keys import own_key
 from tailboard.status import Status
 from tailboard.web.actions import make_job
-from tailboard.web.auth import visitor
+from tailboard.web.auth import require_role_for, visitor
 from tailboard.web.bulk import iter_pages
 from tailboard.web.models import Submission
 from tailboard.web.state import state
@@ -27,7 +27,9 @@ NOT_REPEATED = ("not_before", "after", "after_status")  # they belong to the old
 def run_again(job_id: str, key: str | None = None, sent: str | None = None) -> Created:
     """Submit a job like another one, which waits for no other jobs. `key`: the request's
     Idempotency-Key, and `sent` the hash of the request, see `Jobs.submit`."""
-    return submit(job_like(state().store.get(job_id)), key, sent)
+    old = state().store.get(job_id)
+    require_role_for(old)
+    return submit(job_like(old), key, sent)
 
 
 def job_like(old: Job) -> Job:
@@ -46,7 +48,10 @@ def run_again_with_after(job_id: str, key: str | None, sent: str | None) -> Crea
     the new jobs. `reruns` of the response lists their IDs. If the request is repeated with its
     key, it only submits jobs that are still missing."""
     root = state().store.get(job_id)
+    require_role_for(root)
     dependents = find_dependents(root)
+    for job in dependents:
+        require_role_for(job)
     refuse_deleted_parents(root, dependents)
     body, status, headers = submit(job_like(root), key, sent)
     if SKIPPED in headers:

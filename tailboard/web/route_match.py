@@ -3,15 +3,24 @@
 from __future__ import annotations
 
 import re
+from typing import NamedTuple
 
 from flask import Flask
 from werkzeug.routing import Rule
 
+from tailboard.access_role import Role
 from tailboard.web.operations import OPERATIONS, Access
 
 
-def match_operations(app: Flask) -> dict[str, Access]:
-    """The access of each route of the application, by its endpoint. ValueError unless each route
+class Requirement(NamedTuple):
+    """What a request to a route needs."""
+
+    access: Access
+    role: Role  # of the visitor, unless the access is OPEN
+
+
+def match_operations(app: Flask) -> dict[str, Requirement]:
+    """What each route of the application requires, by its endpoint. ValueError unless each route
     has an entry in OPERATIONS and each entry has a route."""
     served = {key: rule.endpoint for rule in app.url_map.iter_rules() for key in served_by(rule)}
     for method, path in sorted(served.keys() - OPERATIONS.keys()):
@@ -19,10 +28,10 @@ def match_operations(app: Flask) -> dict[str, Access]:
         raise ValueError(f"the route {route} declares no access: OPERATIONS has no entry for it")
     for method, path in sorted(OPERATIONS.keys() - served.keys()):
         raise ValueError(f"OPERATIONS has {method.upper()} {path}, which no route serves")
-    declared: dict[str, Access] = {}
+    declared: dict[str, Requirement] = {}
     for key, endpoint in served.items():
-        access = OPERATIONS[key].access
-        if declared.setdefault(endpoint, access) is not access:
+        required = Requirement(OPERATIONS[key].access, OPERATIONS[key].role)
+        if declared.setdefault(endpoint, required) != required:
             raise ValueError(f"the routes of {endpoint} declare different access in OPERATIONS")
     return declared
 

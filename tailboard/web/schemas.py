@@ -8,6 +8,7 @@ from typing import Any
 
 from pydantic import TypeAdapter
 
+from tailboard.access_role import Role
 from tailboard.job import WIRE, Job, JobOptions
 from tailboard.job_option import options_of
 from tailboard.notify_rules import Event
@@ -75,9 +76,7 @@ def answer_schemas() -> dict[str, Any]:
     return {
         "Status": {"type": "string", "enum": list(Status)},
         "Ticket": object_schema(ticket=TEXT, expires_in=COUNT | {"description": "Seconds."}),
-        "Problem": object_schema(
-            type=TEXT, title=TEXT, status=NUMBER, detail=TEXT | {"description": "One sentence."}
-        ),
+        "Problem": problem_schema(),
         **job_schemas(),
         **history_schemas(),
         **log_schemas(),
@@ -86,6 +85,7 @@ def answer_schemas() -> dict[str, Any]:
         **queue_schemas(),
         **saved_schemas(),
         **notification_schemas(),
+        **visitor_schemas(),
         **service_schemas(),
     }
 
@@ -345,15 +345,6 @@ def service_schemas() -> dict[str, Any]:
     return {
         "Worker": object_schema(**field_schemas(WorkerInfo)),
         "Machine": object_schema(**field_schemas(Machine)),
-        "Me": object_schema(
-            name=MAYBE_TEXT,
-            named={"type": "boolean", "description": "Does the API accept named tokens?"},
-            session=maybe("SessionEnd"),
-            token={"enum": list(Credential)},
-            version=TEXT,
-        ),
-        "Session": object_schema(key=TEXT, expires_at=TIME, name=MAYBE_TEXT),
-        "SessionEnd": object_schema(expires_at=TIME),
         "Root": object_schema(name=TEXT, description=TEXT, page=TEXT, openapi=TEXT, version=TEXT),
         "Storage": store,
         "Workers": object_schema(
@@ -371,6 +362,33 @@ def service_schemas() -> dict[str, Any]:
             unreadable=COUNT,
             version=TEXT,
         ),
+    }
+
+
+def problem_schema() -> dict[str, Any]:
+    schema = object_schema(
+        type=TEXT, title=TEXT, status=NUMBER, detail=TEXT | {"description": "One sentence."}
+    )
+    schema["properties"] |= {
+        "needs": TEXT | {"description": "With a 403: the role that the request needs."},
+        "role": MAYBE_TEXT | {"description": "With a 403: the visitor's role; null if none."},
+    }
+    return schema
+
+
+def visitor_schemas() -> dict[str, Any]:
+    """Whose token or session a request has."""
+    return {
+        "Me": object_schema(
+            name=MAYBE_TEXT,
+            named={"type": "boolean", "description": "Does the API accept named tokens?"},
+            role={"enum": list(Role), "description": "What the visitor may do, see `x-role`."},
+            session=maybe("SessionEnd"),
+            token={"enum": list(Credential)},
+            version=TEXT,
+        ),
+        "Session": object_schema(key=TEXT, expires_at=TIME, name=MAYBE_TEXT),
+        "SessionEnd": object_schema(expires_at=TIME),
     }
 
 

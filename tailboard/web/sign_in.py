@@ -7,6 +7,7 @@ import hashlib
 from flask import Response, abort, g, jsonify
 
 from tailboard.sessions import Session, hash_key, is_session_key, new_session
+from tailboard.web.proxy_user import proxy_user
 from tailboard.web.state import state
 from tailboard.web.tokens import NamedToken
 
@@ -37,9 +38,11 @@ def find_session(key: bytes) -> tuple[Session | None, NamedToken | None]:
 
 
 def start_session() -> Response:
-    """A new session for the token of the request; 409 if the API needs no token."""
-    settings = state().settings
-    if not settings.token and not settings.tokens:
+    """A new session for the token of the request; 409 if the API needs no token, or if the request
+    comes from a proxy's user."""
+    if proxy_user() is not None:
+        abort(409, "the proxy keeps its users signed in, so there is no session to start")
+    if not state().needs_token:
         abort(409, "this API needs no token, so there is nothing to sign in to")
     named: NamedToken | None = g.get("named_token")
     token_hash = named.sha256 if named else shared_token_hash()

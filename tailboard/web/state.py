@@ -16,13 +16,15 @@ from tailboard.explain.compare import Comparisons
 from tailboard.explain.explainer import Explainer
 from tailboard.notify.history import History
 from tailboard.notify.usual import UsualTimes
+from tailboard.proxy_headers import ProxyRules, parse_networks
 from tailboard.settings import Settings
 from tailboard.web.line_counts import LineCounts
 from tailboard.web.metrics import Metrics
-from tailboard.web.operations import Access
+from tailboard.web.route_match import Requirement
 from tailboard.web.saved_runs import SavedRuns
 from tailboard.web.search_turns import SearchTurns
 from tailboard.web.tokens import TokenFile
+from tailboard.web.users import UserFile
 
 MOST_TESTS = 4  # test messages that are sent at a time; each holds a thread
 
@@ -31,14 +33,21 @@ class AppState:
     """What the routes of one application share."""
 
     def __init__(
-        self, settings: Settings, store: storage.Store, access: Mapping[str, Access]
+        self, settings: Settings, store: storage.Store, access: Mapping[str, Requirement]
     ) -> None:
         """`access` is what `auth.guard` returns. The application also starts while Redis is
         unreachable; ValueError if the store could lose jobs, see `Health.check`."""
         self.settings = settings
         self.store = store
-        self.access = access  # endpoint -> the access that a request needs
+        self.access = access  # endpoint -> what a request needs
         self.tokens = TokenFile(settings.tokens)
+        self.users = UserFile(settings.users)
+        self.proxy_rules = ProxyRules(
+            settings.user_header,
+            settings.group_header,
+            settings.proxy_secret,
+            parse_networks("TAILBOARD_PROXIES", settings.proxies),
+        )
         # Empty: a page may read logs only with a ticket for its own origin.
         self.origins = settings.dashboard.split(",") if settings.dashboard else []
         self.followers = threading.Semaphore(settings.followers)
@@ -55,6 +64,12 @@ class AppState:
         with suppress(StoreUnreachable):
             store.check()
             self.metrics.start()
+
+    @property
+    def needs_token(self) -> bool:
+        """Does a request need a token, unless a proxy names its user?"""
+        settings = self.settings
+        return bool(settings.token or settings.tokens or settings.user_header)
 
 
 class OutageLog:

@@ -9,7 +9,9 @@ from typing import Any, NamedTuple
 from flask import g
 from itsdangerous import BadSignature, URLSafeTimedSerializer
 
+from tailboard.proxy_headers import ProxyUser
 from tailboard.web.models import TicketRequest
+from tailboard.web.proxy_user import proxy_user
 from tailboard.web.requests import json_body
 from tailboard.web.state import state
 from tailboard.web.tokens import NamedToken
@@ -17,6 +19,7 @@ from tailboard.web.tokens import NamedToken
 TICKET_AGE = 600  # seconds
 ANY_LOG = "*"  # instead of a job's ID: the ticket is for all logs
 TICKET_SALT = "tailboard log ticket"
+PROXY_TICKET_SALT = "tailboard log ticket of a proxy's user"
 
 
 class Ticket(NamedTuple):
@@ -30,18 +33,37 @@ def make_ticket(log: str) -> tuple[dict[str, Any], int]:
     """The response to a request for a ticket, which allows reading the log of this job, or any log
     (ANY_LOG). If the body names the origin of a page, that page can read the log as well."""
     origin = TicketRequest.parse(json_body({})).origin
-    key = ticket_key(state().store.secret(), g.get("named_token"))
-    signer = URLSafeTimedSerializer(key, salt=TICKET_SALT)
-    ticket = signer.dumps(log if origin is None else Ticket(log, origin))
+    if known := proxy_user():
+        ticket = make_proxy_ticket(Ticket(log, origin), known.user)
+    else:
+        ticket = make_token_ticket(Ticket(log, origin))
     return {"ticket": ticket, "expires_in": TICKET_AGE}, 201
 
 
+def make_token_ticket(ticket: Ticket) -> str:
+    key = ticket_key(state().store.secret(), g.get("named_token"))
+    signer = URLSafeTimedSerializer(key, salt=TICKET_SALT)
+    return str(signer.dumps(ticket.log if ticket.origin is None else ticket))
+
+
+def make_proxy_ticket(ticket: Ticket, user: ProxyUser) -> str:
+    """A ticket with the user's name and those of their groups that have a role, so that it can be
+    found out later whether the user still has one."""
+    groups = state().users.known.listed_groups(user.groups)
+    return str(proxy_signer().dumps([*ticket, user.name, groups]))
+
+
 def read_ticket(given: str) -> Ticket | None:
-    """What a ticket allows; None if it is invalid, too old, or its token has been revoked."""
+    """What a ticket allows; None if it is invalid or too old, or if its token has been revoked or
+    its user no longer has a role."""
+    return read_token_ticket(given) or read_proxy_ticket(given)
+
+
+def read_token_ticket(given: str) -> Ticket | None:
     tokens, secret = state().tokens, state().store.secret()
     tokens.refresh()
     keys = [ticket_key(secret, each) for each in tokens.known]
-    if state().settings.token or not state().settings.tokens:
+    if state().settings.token or not state().needs_token:
         keys.append(ticket_key(secret, None))
     with suppress(BadSignature):
         signer = URLSafeTimedSerializer(keys, salt=TICKET_SALT)
@@ -51,6 +73,25 @@ def read_ticket(given: str) -> Ticket | None:
             case [str(log), str(origin)]:
                 return Ticket(log, origin)
     return None
+
+
+def read_proxy_ticket(given: str) -> Ticket | None:
+    if not state().settings.proxy_secret:
+        return None
+    with suppress(BadSignature):
+        match proxy_signer().loads(given, max_age=TICKET_AGE):
+            case [str(log), str() | None as origin, str(name), [*groups]]:
+                state().users.refresh()
+                if state().users.known.find(ProxyUser(name, tuple(groups))) is not None:
+                    return Ticket(log, origin)
+    return None
+
+
+def proxy_signer() -> URLSafeTimedSerializer:
+    """Signs the tickets of the proxy's users. They become invalid when the proxy's secret changes.
+    Its own salt keeps them apart from the tickets of tokens."""
+    key = state().store.secret() + state().settings.proxy_secret.encode()
+    return URLSafeTimedSerializer(key, salt=PROXY_TICKET_SALT)
 
 
 def ticket_key(secret: bytes, named: NamedToken | None) -> bytes:

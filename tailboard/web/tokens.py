@@ -5,21 +5,20 @@ from __future__ import annotations
 import fcntl
 import hashlib
 import hmac
-import logging
 import os
 import re
-import time
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import NamedTuple
 
+from tailboard.access_role import Role
 from tailboard.files import read_small, replace_file
-from tailboard.program_log import RepeatedErrors
+from tailboard.proxy_headers import USER_NAME
+from tailboard.web.reread_file import RereadFile
 
-TOKEN_NAME = re.compile(r"\w[\w.@+-]{0,63}")
-TOKEN_NAMES = "1 to 64 letters, digits and . _ @ + -, with a letter, a digit or _ first"
-TOKEN_LINE = re.compile(rf"({TOKEN_NAME.pattern})[ \t]+([0-9a-fA-F]{{64}})")
-FRESH = 100_000_000  # nanoseconds in which two changes of a file may have one time stamp
+TOKEN_LINE = re.compile(
+    rf"({USER_NAME.pattern})[ \t]+([0-9a-fA-F]{{64}})(?:[ \t]+({'|'.join(Role)}))?"
+)
 
 
 class NamedToken(NamedTuple):
@@ -29,40 +28,31 @@ class NamedToken(NamedTuple):
 
     name: str
     sha256: str  # in lower-case hexadecimal
+    role: Role = Role.ALL
 
 
 def parse_tokens(content: bytes) -> list[NamedToken]:
     """The tokens in a file. ValueError if a line is bad; the message contains the line's number but
-    not its content, which may be a token."""
-    found = []
+    not its content, which may be a token. A later line about the same token replaces an earlier
+    one."""
+    found: dict[tuple[str, str], NamedToken] = {}
     for number, line in enumerate(content.decode(errors="replace").split("\n"), 1):
         line = line.strip()
         if not line or line.startswith("#"):
             continue
         parts = TOKEN_LINE.fullmatch(line)
         if not parts:
-            raise ValueError(f"line {number} is not NAME SHA256")
-        found.append(NamedToken(parts[1], parts[2].lower()))
-    return found
+            raise ValueError(f"line {number} is not NAME SHA256 [all|run|read]")
+        token = NamedToken(parts[1], parts[2].lower(), Role(parts[3] or Role.ALL))
+        found[token.name, token.sha256] = token
+    return list(found.values())
 
 
-class TokenFile:
-    """The named tokens. The file is read again after each change."""
+class TokenFile(RereadFile[list[NamedToken]]):
+    """The named tokens."""
 
     def __init__(self, path: str) -> None:
-        self.path = path  # "": the settings name no file
-        self.known: list[NamedToken] = []  # from the last time that the whole file was readable
-        self.stamp: tuple[int, ...] = ()  # of the file when it was read, see _stamp
-        self.errors = RepeatedErrors(logging.getLogger("tailboard"))
-
-    def read(self) -> list[NamedToken]:
-        """The tokens that the file contains now; ValueError, with a one-sentence message, if it is
-        invalid."""
-        try:
-            return parse_tokens(read_small(os.path.realpath(self.path)))
-        except (OSError, ValueError) as error:
-            why = getattr(error, "strerror", None) or error
-            raise ValueError(f"TAILBOARD_TOKENS: {self.path} cannot be used: {why}") from None
+        super().__init__("TAILBOARD_TOKENS", path, parse_tokens, [])
 
     def check(self) -> None:
         """ValueError if the file is invalid or contains no token, because nobody could then use the
@@ -70,29 +60,6 @@ class TokenFile:
         if not self.read():
             message = f"{self.path} contains no token: `tailboard token NAME` makes one"
             raise ValueError(f"TAILBOARD_TOKENS: {message}")
-
-    def refresh(self) -> None:
-        """Read the file if it has changed. If it is missing or bad (because it is half-written,
-        say), the tokens stay as they were, and the log reports once what is wrong."""
-        if not self.path:
-            return
-        stamp = self._stamp()
-        if stamp == self.stamp != ():
-            return
-        self.stamp = stamp
-        try:
-            self.known = self.read()
-            self.errors.resolved("tokens")
-        except ValueError as error:
-            self.errors.report("tokens", error)
-
-    def _stamp(self) -> tuple[int, ...]:
-        """A value that changes when the file does; () if a change could go unnoticed."""
-        with suppress(OSError):
-            found = os.stat(self.path)
-            if time.time_ns() - found.st_mtime_ns > FRESH:
-                return found.st_mtime_ns, found.st_ctime_ns, found.st_ino, found.st_size
-        return ()
 
     def find(self, token: bytes) -> NamedToken | None:
         """The entry of this token. Always compares all entries, so that the time it takes reveals
@@ -105,23 +72,86 @@ class TokenFile:
         return found
 
 
-def change_token(tokens: TokenFile, name: str, token: str | None, is_replaced: bool) -> None:
-    """Give `name` this token; None revokes its token. ValueError if it has a token and
-    `is_replaced` is false, if it has none and `is_replaced` is true, or if the file is bad, which
-    then stays as it is."""
+def add_token(tokens: TokenFile, name: str, token: str, role: Role = Role.ALL) -> None:
+    """Give `name` a token. ValueError if it has one, or if the file is bad, which then stays as it
+    is."""
+
+    def change(old: Sequence[NamedToken]) -> list[NamedToken]:
+        if old:
+            message = "--replace makes a new one, and --role changes its role"
+            raise ValueError(f"{name} already has a token: {message}")
+        return [NamedToken(name, hash_token(token), role)]
+
+    change_lines(tokens, name, change)
+
+
+def replace_token(tokens: TokenFile, name: str, token: str, role: Role | None = None) -> None:
+    """Replace the token of `name`, which keeps its role unless another one is given. If `name` had
+    tokens with different roles, the new one gets the least of them. ValueError as for the other
+    changes of the file: if `name` has no token, or if the file is bad."""
+
+    def change(old: Sequence[NamedToken]) -> list[NamedToken]:
+        least = min((each.role for each in old), key=lambda role: role.rank)
+        return [NamedToken(name, hash_token(token), role or least)]
+
+    change_lines(tokens, name, require_token_of(name, change))
+
+
+def change_role(tokens: TokenFile, name: str, role: Role) -> None:
+    """Give the token of `name` another role."""
+
+    def change(old: Sequence[NamedToken]) -> list[NamedToken]:
+        return [each._replace(role=role) for each in old]
+
+    change_lines(tokens, name, require_token_of(name, change))
+
+
+def has_token(tokens: TokenFile, name: str) -> bool:
+    """Does `name` have a token? A missing file contains none."""
+    if not os.path.exists(os.path.realpath(tokens.path)):
+        return False
+    return any(each.name == name for each in tokens.read())
+
+
+def revoke_token(tokens: TokenFile, name: str) -> None:
+    change_lines(tokens, name, require_token_of(name, lambda old: []))
+
+
+Change = Callable[
+    [Sequence[NamedToken]], list[NamedToken]
+]  # the tokens of a name, before and after
+
+
+def require_token_of(name: str, change: Change) -> Change:
+    def checked(old: Sequence[NamedToken]) -> list[NamedToken]:
+        if not old:
+            raise ValueError(f"{name} has no token")
+        return change(old)
+
+    return checked
+
+
+def change_lines(tokens: TokenFile, name: str, change: Change) -> None:
+    """Replace the lines of `name` in the file, and keep all others. A missing file is made."""
     path = os.path.realpath(tokens.path)
     with locked_folder(os.path.dirname(path)):
         is_there = os.path.exists(path)
-        names = [each.name for each in tokens.read()] if is_there else []
-        if name in names and not is_replaced:
-            raise ValueError(f"{name} already has a token: --replace makes a new one")
-        if name not in names and is_replaced:
-            raise ValueError(f"{name} has no token")
+        old = [each for each in tokens.read() if each.name == name] if is_there else []
+        new = change(old)
         kept = read_small(path).splitlines() if is_there else []
         lines = [line for line in kept if line.split()[:1] != [name.encode()]]
-        if token is not None:
-            lines.append(f"{name} {hashlib.sha256(token.encode()).hexdigest()}".encode())
+        lines += [format_line(each).encode() for each in new]
         replace_file(path, b"".join(line + b"\n" for line in lines))
+
+
+def format_line(token: NamedToken) -> str:
+    """The line of a token. `all` is left out, which versions without roles can read."""
+    role = "" if token.role is Role.ALL else f" {token.role}"
+    return f"{token.name} {token.sha256}{role}"
+
+
+def hash_token(token: str) -> str:
+    return hashlib.sha256(token.encode()).hexdigest()
 
 
 @contextmanager

@@ -15,6 +15,7 @@ from urllib.parse import unquote_to_bytes
 from flask import Flask
 
 from tailboard.web.problems import RETRY_AFTER, encode_problem
+from tailboard.web.proxy_user import RAW_HEADERS
 
 
 class WsgiResponse:
@@ -102,6 +103,7 @@ def make_environ(scope: dict[str, Any]) -> dict[str, Any]:
         "wsgi.multithread": True,
         "wsgi.multiprocess": False,
         "wsgi.run_once": False,
+        RAW_HEADERS: scope["headers"],
     }
     for name, value in scope["headers"]:
         if b"_" in name:  # it would be mistaken for the header with a hyphen
