@@ -85,8 +85,9 @@ def problem_response(error: HTTPException) -> Response:
 def encode_problem(
     status: int, title: str, detail: str, more: Mapping[str, str | None] | None = None
 ) -> bytes:
-    problem = {"type": "about:blank", "title": title, "status": status, "detail": detail}
-    return json.dumps(problem | (more or {}), separators=(",", ":")).encode() + b"\n"
+    known = {"type": "about:blank", "title": title, "status": status, "detail": detail}
+    problem = {**known, **(more or {})}
+    return json.dumps(problem, separators=(",", ":")).encode() + b"\n"
 
 
 def describe_http_error(error: HTTPException) -> str:
