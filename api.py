@@ -32,6 +32,7 @@ from tailboard.web.actions import (
     check_command,
     make_run,
     name_of_visitor,
+    public_values,
     save_command,
     valid_queue,
     with_etag,
@@ -317,7 +318,7 @@ def run_saved(name: str) -> Created:
     by = name_of_visitor(RunQuery.parse(query_parameters()).submitted_by, "submitted_by")
     values = json_body({})
     job = make_run(name, values, by)
-    return submit(job, idempotency_key(), hash_request(values))
+    return submit(job, idempotency_key(), hash_request(public_values(job, values)))
 
 
 # --- Queues ---------------------------------------------------------------------------------------

@@ -121,9 +121,13 @@ class Jobs(Protocol):
     """Jobs and their states. The transitions (submit, cancel, delete) name the states that they may
     start from; a worker makes all others (see WorkerStore)."""
 
+    seals_params: bool  # can its jobs have secret params?
+
     def submit(self, job: Job, key: str | None = None, request: str | None = None) -> Job:
         """Queue a job (new -> queued) durably. Returns it with its new `id` and `submitted_at`,
-        whose values in `job` are ignored. All other fields of RECORD are stored.
+        whose values in `job` are ignored. All other fields of RECORD are stored, and if the storage
+        `seals_params`, the `secret_values`, encrypted; ValueError if it does not, and there are
+        some. The returned job has none.
 
         `key`: an Idempotency-Key. If an earlier call with the same key has submitted a job that
         still exists, in whatever state, nothing is submitted and that job is returned. If several

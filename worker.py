@@ -28,6 +28,7 @@ from tailboard.error_lines import attempt_notice
 from tailboard.errors import JobDamaged
 from tailboard.folder.access import check_private
 from tailboard.folder.claim import Claim
+from tailboard.folder.secret_params import unseal_params
 from tailboard.job import Job
 from tailboard.journal import Outcome
 from tailboard.notify.service import NotificationService
@@ -333,7 +334,8 @@ class Worker:
         try:
             if job.attempt > 1:
                 claim.write_notice(attempt_notice(job.attempt))
-            process = spawn(claim, self._environment_of(job))
+            secrets = unseal_params(claim.folders.root, claim.folder, job)
+            process = spawn(claim, self._environment_of(job) | secrets)
         except (OSError, ValueError, TypeError) as error:
             log_claimed(job)
             with claim:

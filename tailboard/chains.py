@@ -18,15 +18,19 @@ ThenOf = Callable[[str], str | None]  # the `then` of a saved command; None if t
 
 
 def check_then(command: SavedCommand, load: LoadCommand) -> None:
-    """ValueError if the saved command that `command.then` names does not exist, or if it would lead
-    back to `command`. A `then` that is already stored is always accepted: it must be possible to
-    pause a command whose next one was deleted. `load` returns what is stored."""
+    """ValueError if the saved command that `command.then` names does not exist, has secret params,
+    or would lead back to `command`. A `then` that is already stored is always accepted: it must be
+    possible to pause a command whose next one was deleted. `load` returns what is stored."""
     then_of = stored_then(load)
     if command.then is None or command.then == then_of(command.saved):
         return
     try:
         check_chain(command.saved, command.then, then_of)
-        load(command.then)
+        names = load(command.then).secret_names()
+        if names:
+            raise ValueError(
+                f"{command.then} needs {', '.join(names)}, which is secret, for each run"
+            )
     except (ValueError, CommandNotFound) as error:
         raise ValueError(f"then: {error}") from None
 

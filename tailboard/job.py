@@ -95,6 +95,11 @@ def is_secret_names(value: Any) -> bool:
     return len(set(names)) == len(value)
 
 
+def is_names(value: Any) -> bool:
+    """Is this a list of strings?"""
+    return isinstance(value, list) and all(isinstance(each, str) for each in value)
+
+
 def is_after_status(value: Any) -> bool:
     return value in list(AfterStatus)
 
@@ -297,6 +302,8 @@ class Job(JobOptions):
     saved: str | None = recorded(None, check=is_text)  # the saved command that started it
     # The values of its params, which are in `env`, too:
     values: dict[str, str] = recorded(dict, check=is_env)
+    # The names of its secret params, whose values are sealed in its folder:
+    secret_params: list[str] = recorded(list, check=is_names)
     # The saved command that starts once this job has succeeded:
     then: str | None = recorded(None, check=is_text)
     # Its saved command has a ping URL, which this file must not contain:
@@ -313,6 +320,8 @@ class Job(JobOptions):
     # When the next attempt of a job that is queued again can start:
     retried_at: str | None = unrecorded(None, on_wire=False)
     attempts: list[Attempt] = unrecorded(list, on_wire=False)  # claimed ones, oldest first
+    # The values of its secret params, until it is submitted:
+    secret_values: dict[str, str] = unrecorded(dict, on_wire=False, is_shown=False)
     is_short: bool = unrecorded(False, on_wire=False)  # `shorten` made it
     is_command_cut: bool = unrecorded(False, on_wire=False)
 

@@ -105,16 +105,17 @@ def recorded(default: Any = MISSING, *, check: Check, on_wire: bool = True) -> A
     return _field(default, {PLACES: places})
 
 
-def unrecorded(default: Any = MISSING, *, on_wire: bool = True) -> Any:
-    """A field that these files do not contain: its value comes from elsewhere."""
+def unrecorded(default: Any = MISSING, *, on_wire: bool = True, is_shown: bool = True) -> Any:
+    """A field that these files do not contain: its value comes from elsewhere. Unless `is_shown`,
+    the object's repr, which can appear in a log, does not contain it."""
     places = Places(record_check=None, saved_check=None, is_on_wire=on_wire)
-    return _field(default, {PLACES: places})
+    return _field(default, {PLACES: places}, is_shown)
 
 
-def _field(default: Any, metadata: Mapping[str, Any]) -> Any:
+def _field(default: Any, metadata: Mapping[str, Any], is_shown: bool = True) -> Any:
     if isinstance(default, type):
-        return field(default_factory=default, metadata=metadata)
-    return field(default=default, metadata=metadata)
+        return field(default_factory=default, metadata=metadata, repr=is_shown)
+    return field(default=default, metadata=metadata, repr=is_shown)
 
 
 def options_of(cls: Any) -> dict[str, Option]:

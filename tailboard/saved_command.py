@@ -45,19 +45,31 @@ class Param:
     label: str | None = None  # for people
     default: str | None = None  # None: a run must give a value
     choices: list[str] | None = None  # None: any text
+    secret: bool = False  # its value is never stored in plain text, see folder/secret_params.py
 
     def check(self) -> None:
         """ValueError if no run could use the param."""
         if not PARAM_RE.fullmatch(self.name):
             raise ValueError(f"params: {self.name[:80]!r} must be named {PARAM_NAMES}")
+        if self.secret and (self.default is not None or self.choices is not None):
+            raise ValueError(f"params: {self.name} is secret: it has neither a default nor choices")
         if self.default is not None:
             try:
                 self.check_value(self.default)
             except ValueError as error:
                 raise ValueError(f"params: the default of {error}") from None
 
+    def allowed(self) -> str:
+        """What a run must give that has no value: the end of a sentence."""
+        if self.secret:
+            return "a string; it is secret, so each run must give it"
+        return f"one of {', '.join(self.choices)}" if self.choices else "a string"
+
     def check_value(self, value: Any) -> None:
-        """ValueError, which names the param and what is allowed, if a run cannot use the value."""
+        """ValueError, which names the param and what is allowed, if a run cannot use the value. It
+        does not contain the value of a secret param."""
+        if self.secret and not isinstance(value, str):
+            raise ValueError(f"{self.name} must be a string, in quotes")
         if self.choices is not None and value not in self.choices:
             shown = f"{value!r:.80}"
             raise ValueError(f"{self.name} must be one of {', '.join(self.choices)}, not {shown}")
@@ -98,6 +110,8 @@ class SavedCommand(JobOptions):
             return
         check_cron(self.cron)
         for param in self.params:
+            if param.secret:
+                raise ValueError(f"{param.name} is secret, so this cannot run on a schedule")
             if param.default is None:
                 raise ValueError(f"{param.name} needs a default before this can run on a schedule")
 
@@ -118,7 +132,10 @@ class SavedCommand(JobOptions):
     def _check_key(self) -> None:
         if self.key is None:
             return
-        check_template(self.key, [param.name for param in self.params])
+        for param in self.params:
+            if param.secret and param.name in names_in(self.key):
+                raise ValueError(f"key must not contain {param.name}, which is secret")
+        check_template(self.key, [param.name for param in self.params if not param.secret])
         defaults = {p.name: p.default for p in self.params if p.default is not None}
         if names_in(self.key) <= defaults.keys():
             fill_key(self.key, defaults)
@@ -132,14 +149,14 @@ class SavedCommand(JobOptions):
     def job(self, values: Mapping[str, Any]) -> Job:
         """A job with these values of its params. ValueError if one is missing or unknown."""
         given = dict(values)
-        chosen = {}
+        chosen: dict[str, str] = {}
+        secret: dict[str, str] = {}
         for param in self.params:
             value = given.pop(param.name, param.default)
             if value is None:
-                allowed = f"one of {', '.join(param.choices)}" if param.choices else "a string"
-                raise ValueError(f"{param.name} is required: {allowed}")
+                raise ValueError(f"{param.name} is required: {param.allowed()}")
             param.check_value(value)
-            chosen[param.name] = value
+            (secret if param.secret else chosen)[param.name] = value
         for unknown in given:
             known = ", ".join(param.name for param in self.params) or "none"
             raise ValueError(f"{self.saved} has no param {unknown[:80]!r}; its params are {known}")
@@ -150,7 +167,12 @@ class SavedCommand(JobOptions):
             "key": self._key_of_run(chosen),
         }
         own = {"saved": self.saved, "values": chosen, "then": self.then, "pings": bool(self.ping)}
-        return Job(**options | changes | own)
+        sealed = {"secret_params": list(secret), "secret_values": secret}
+        return Job(**options | changes | own | sealed)
+
+    def secret_names(self) -> list[str]:
+        """The names of its secret params."""
+        return [param.name for param in self.params if param.secret]
 
     def definition(self) -> dict[str, Any]:
         """The saved command as JSON in a file: without its name and the time when it was saved."""
@@ -232,9 +254,12 @@ def _parse_param(record: Any) -> Param:
         raise ValueError("its params are invalid")
     name, label, default = record["name"], record.get("label"), record.get("default")
     choices = record.get("choices")
+    secret = record.get("secret", False)
     if not is_text(label) or not is_text(default) or not _is_choices(choices):
         raise ValueError(f"its param {name[:80]!r} is invalid")
-    return Param(name=name, label=label, default=default, choices=choices)
+    if not is_bool(secret):
+        raise ValueError(f"its param {name[:80]!r} is invalid")
+    return Param(name=name, label=label, default=default, choices=choices, secret=secret)
 
 
 def _is_choices(value: Any) -> bool:

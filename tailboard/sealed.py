@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+from base64 import urlsafe_b64encode
 from collections.abc import Mapping
 
 from tailboard.files import fsync_folder, make_once, read_small
@@ -25,7 +26,8 @@ class Sealer:
         from cryptography.fernet import Fernet  # imported here: it takes memory and time
 
         text = json.dumps({name: value.decode("latin-1") for name, value in values.items()})
-        return Fernet(self._make_key()).encrypt(text.encode())
+        self.make_key()
+        return Fernet(read_small(self._path())).encrypt(text.encode())
 
     def unseal(self, sealed: bytes) -> dict[str, bytes]:
         """The values that `seal` has encrypted. ValueError if they are damaged or were encrypted
@@ -38,13 +40,11 @@ class Sealer:
         except (InvalidToken, ValueError):
             raise ValueError(f"the values do not fit the key in {self._path()}") from None
 
-    def _make_key(self) -> bytes:
-        from cryptography.fernet import Fernet
-
+    def make_key(self) -> None:
+        """Make the key durably, if there is none yet: 32 random bytes, as Fernet takes them."""
         if not os.path.lexists(self._path()):
-            make_once(self._path(), Fernet.generate_key(), f"{self.root}/tmp")
-            fsync_folder(self.root)
-        return read_small(self._path())
+            make_once(self._path(), urlsafe_b64encode(os.urandom(32)), f"{self.root}/tmp")
+        fsync_folder(self.root)  # the process that made it may have died before its fsync
 
     def _path(self) -> str:
         return f"{self.root}/{KEY_FILE}"

@@ -211,6 +211,19 @@ def is_retried_later(case: Case) -> Callable[[], None]:
     return check
 
 
+def has_a_secret_param(case: Case) -> Callable[[], None]:
+    """Each attempt gets its value, which is deleted before the job ends."""
+    line = f"echo $JOB_ID.$JOB_ATTEMPT >>{case.tally}; exit $((${{#PASSWORD}} + JOB_ATTEMPT))"
+    sealed: dict[str, Any] = {"secret_params": ["PASSWORD"], "secret_values": {"PASSWORD": "1234"}}
+    case.submit(line, retries=1, **sealed)
+
+    def check() -> None:
+        case.check(Status.FAILED, 6, attempts=2)
+        assert not list(case.folder.rglob("secret-params"))
+
+    return check
+
+
 def is_a_script(case: Case) -> Callable[[], None]:
     """Its file is written before the start of each attempt."""
     line = f"echo $JOB_ID.$JOB_ATTEMPT >>{case.tally}; exit $((JOB_ATTEMPT + 3))"
@@ -286,6 +299,7 @@ def never_started(case: Case) -> Callable[[], None]:
         is_retried,
         is_retried_later,
         is_a_script,
+        has_a_secret_param,
         times_out,
         cannot_start,
         has_no_shell,

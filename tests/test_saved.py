@@ -331,7 +331,15 @@ BODY: dict[str, Any] = {
     "env": {"A": "1"},
     "timeout": 60.5,
     "retries": 1,
-    "params": [{"name": "DATABASE", "label": "Which", "default": "all", "choices": ["all", "one"]}],
+    "params": [
+        {
+            "name": "DATABASE",
+            "label": "Which",
+            "default": "all",
+            "choices": ["all", "one"],
+            "secret": False,
+        }
+    ],
     "cron": "0 3 * * *",
     "zone": "Europe/Berlin",
     "paused": False,

@@ -23,6 +23,7 @@ from tailboard.files import (
 )
 from tailboard.folder.job_folders import JobFolders, fill_finished
 from tailboard.folder.lanes import lane_in, queue_of
+from tailboard.folder.secret_params import drop_params
 from tailboard.job import Job
 from tailboard.journal import Attempt, CancelRequest, Outcome, parse_journal
 from tailboard.judge import Verdict, judge
@@ -268,6 +269,8 @@ class Claim(AbstractContextManager["Claim"]):
         if outcome.status is Status.SUCCEEDED and self.job.then is not None:
             outcome = self._start_next(outcome)
         self._request_notice_of_end()
+        if self.job.secret_params or self.job.version == 0:
+            drop_params(self.folder)
         self.folder = self.folders.move_folder(self.folder, self._home(outcome.status))
         job, self.attempt.ended, self.attempt.result = self.job, outcome, outcome
         job.status, job.pid, job.log_size = outcome.status, None, log_size(self.folder)
@@ -312,6 +315,7 @@ class Claim(AbstractContextManager["Claim"]):
         """Move the folder to those of the jobs that ended so, and read the job again. The journal
         says how it ended, or cannot."""
         self._request_notice_of_end()
+        drop_params(self.folder)
         return self.move_to(status, self._home(status))
 
     def _request_notice_of_end(self) -> None:

@@ -56,6 +56,7 @@ from tailboard.folder.orphans import Orphans
 from tailboard.folder.pauses import PauseFiles
 from tailboard.folder.pruning import Pruning
 from tailboard.folder.saved_files import SavedFiles
+from tailboard.folder.secret_params import seal_params
 from tailboard.folder.session_files import SessionFiles
 from tailboard.folder.turns import LOCK_PAUSE, Turns
 from tailboard.folder.worker_files import WorkerFiles
@@ -67,6 +68,7 @@ from tailboard.notifier import Notifier
 from tailboard.order import RunningJob
 from tailboard.saved_command import SavedCommand
 from tailboard.schedules import SCHEDULE, Schedule, ScheduleDecision, firing_key
+from tailboard.sealed import Sealer
 from tailboard.status import FINISHED, Status
 from tailboard.values import FULL_ERRNOS, RESOURCE_ERRNOS, check_queue, new_id, parse_time, utc
 from tailboard.workers import Machine, WorkerInfo
@@ -82,6 +84,7 @@ class FolderStore(JobFolders):
     """Jobs in a folder, on a local file system or a shared one whose flock works: a WorkerStore."""
 
     decides_turns = True  # whether a job has to wait for its turn
+    seals_params = True
 
     def __init__(self, root: str | os.PathLike[str], create: bool = True) -> None:
         super().__init__(root, create)
@@ -152,6 +155,7 @@ class FolderStore(JobFolders):
             os.mkdir(draft, mode=0o700)
             make_empty(f"{draft}/journal")
             make_empty(f"{draft}/times")
+            seal_params(self.root, draft, job.secret_values)
             # Write job.json last: on ext4 its fsync also writes the names in the folder, which
             # leaves the next fsync little to do.
             write_new(f"{draft}/job.json", json.dumps(record).encode() + b"\n")
@@ -166,6 +170,7 @@ class FolderStore(JobFolders):
                 remove_tree(draft)
             raise
         fsync_folder(home)
+        job.secret_values = {}
         return job
 
     def _make_lane(self, lane: str) -> None:
@@ -565,6 +570,7 @@ class FolderStore(JobFolders):
             for name in ("deleted", "retention", NAMED_URLS):
                 os.close(open_regular(f"{self.root}/{name}", os.O_RDWR | os.O_CREAT))
             self.secret()
+            Sealer(self.root).make_key()
         except OSError as error:
             if error.errno not in FULL_ERRNOS:
                 raise

@@ -23,6 +23,7 @@ from tailboard.errors import JobDamaged, JobNotFound
 from tailboard.files import boot_id, is_damage, mtime, own_pid_namespace, paths_in, read_small
 from tailboard.folder.lanes import is_lane, is_urgent, lane_in, lane_of, queue_of
 from tailboard.folder.listing import IDs, Listing
+from tailboard.folder.secret_params import drop_params
 from tailboard.job import Job, matches, parse_record, shorten
 from tailboard.journal import Attempt, parse_journal
 from tailboard.judge import delay_before_start, judge
@@ -417,6 +418,7 @@ class JobFolders(ABC):
         inspection and never runs. Returns its new path."""
         name = os.path.basename(folder)
         target = f"{self.root}/set-aside/{name}.{os.urandom(4).hex()}"
+        drop_params(folder)
         with suppress(FileNotFoundError):
             os.rename(folder, target)
             log.warning("set aside job=%s reason=%r to=%s", name, reason, target)

@@ -25,6 +25,7 @@ from tailboard.errors import (
 from tailboard.folder import job_folders
 from tailboard.folder.folder_store import SECRET_BYTES
 from tailboard.folder.job_folders import fill_finished, fill_running
+from tailboard.folder.secret_params import ONLY_IN_FOLDERS
 from tailboard.job import Job, encode_record, matches, parse_record, shorten
 from tailboard.journal import parse_journal
 from tailboard.judge import judge
@@ -83,6 +84,8 @@ NO_STATE = [None for _ in STATE_FIELDS]  # these fields of a damaged state
 class RedisStore:
     """A Store: jobs in Redis, shared by several machines. It shows a running job as its machine has
     reported it. `RedisMachines` adds what a machine's relay needs."""
+
+    seals_params = False  # machines share no key
 
     def __init__(self, url: str, unreachable: int = UNREACHABLE) -> None:
         self.link = RedisLink(url)
@@ -352,6 +355,8 @@ class RedisStore:
 
     def submit(self, job: Job, key: str | None = None, request: str | None = None) -> Job:
         check_queue(job.queue)
+        if job.secret_params:
+            raise ValueError(ONLY_IN_FOLDERS)
         self.check_policy()
         known = None if key is None else self._job_of_earlier_key(key, job)
         if known is not None:

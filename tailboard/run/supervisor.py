@@ -11,6 +11,7 @@ from contextlib import contextmanager, suppress
 from tailboard import intervals
 from tailboard.errors import JobDamaged
 from tailboard.folder.claim import Claim
+from tailboard.folder.secret_params import drop_params_if_started
 from tailboard.job import Job
 from tailboard.journal import Outcome
 from tailboard.judge import RETRIED, Verdict
@@ -130,6 +131,7 @@ class Supervisor:
             self._stop_job(entry, Status.TIMED_OUT, reason)
         elif cancels_all:
             self._stop_job(entry, Status.CANCELLED, "its worker was stopped")
+        drop_params_if_started(claim.folder, job, claim.attempt.number)
         if not claim.sample_and_trim(self.log_max_bytes) and not entry.kill_at:
             self._stop_job(entry, Status.FAILED, NO_HOLES_REASON.format(self.log_max_bytes))
 

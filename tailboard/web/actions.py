@@ -9,6 +9,7 @@ from flask import Response, abort, current_app, request
 
 from tailboard.chains import check_then
 from tailboard.errors import check_seen
+from tailboard.folder.secret_params import ONLY_IN_FOLDERS
 from tailboard.job import Job
 from tailboard.saved_command import Param, SavedCommand, check_room, encode_command
 from tailboard.values import check_queue
@@ -86,6 +87,8 @@ def make_command(name: str, body: object, like: str | None) -> SavedCommand:
     fields["params"] = [Param(**param) for param in fields["params"]]
     command = SavedCommand(**fields, saved=name)
     command.check()
+    if command.secret_names() and not state().store.seals_params:
+        raise ValueError(f"params: {ONLY_IN_FOLDERS}")
     if command.notify or command.ping:
         stored = find_command(name)
         rules, ping = (stored.notify, stored.ping) if stored else (None, None)
@@ -105,12 +108,18 @@ def make_run(name: str, values: object, by: str | None) -> Job:
     except ValueError as error:
         abort(400, str(error))
     try:
-        bounded_env(job.env)
+        bounded_env(job.env | job.secret_values)
     except ValueError as error:
         allowed = f"the values and env must be at most {MAX_ENV_BYTES >> 10} KiB in total"
         abort(400, f"{allowed}; {error}")
     job.submitted_by = by
     return job
+
+
+def public_values(job: Job, values: Any) -> dict[str, Any]:
+    """The values of a run without those of secret params. Only these identify a repeated request:
+    a stored hash of a short secret could be guessed."""
+    return {name: value for name, value in values.items() if name not in job.secret_params}
 
 
 def valid_queue(name: str) -> str:

@@ -487,6 +487,7 @@ class SavedParam(BaseModel):
     label: Label = None
     default: Text | None = None
     choices: Annotated[list[Text], Field(min_length=1, max_length=100)] | None = None
+    secret: bool = False
 
 
 class SavedRequest(JobRequest):
@@ -496,7 +497,7 @@ class SavedRequest(JobRequest):
         [],
         max_length=MAX_PARAMS,
         description=f"a list of up to {MAX_PARAMS} objects, each with a name and optionally a "
-        "label, a default (a string) and choices (a list of strings)",
+        "label, a default (a string) and choices (a list of strings), or secret (true)",
     )
     cron: Annotated[str | None, text_field(LINE, 200, CRON_FORM)] = None
     zone: Annotated[str, text_field(LINE, 100, ZONE_FORM)] = "UTC"

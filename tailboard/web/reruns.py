@@ -33,6 +33,15 @@ def run_again(job_id: str, key: str | None = None, sent: str | None = None) -> C
 
 
 def job_like(old: Job) -> Job:
+    """A new job with the options of an old one. 409 if that had secret values: they are not kept,
+    and the job must not run without them."""
+    if old.secret_params:
+        given = ", ".join(old.secret_params)
+        abort(
+            409,
+            f"job {old.id} had secret values, which are not kept: start "
+            f"{old.saved} again with {given}",
+        )
     names = [name for name in Submission.model_fields if name not in NOT_REPEATED]
     options = {name: getattr(old, name) for name in names}
     options["submitted_by"] = visitor() or old.submitted_by
