@@ -4,21 +4,30 @@ can need them."""
 from __future__ import annotations
 
 import base64
+import fcntl
 import json
+import os
+import pty
 import stat
+import subprocess
+import sys
+import termios
 from collections.abc import Callable
+from contextlib import suppress
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
 import pytest
-from conftest import BY_HAND, Gate, JobMaker, RedisServer, wait_until
+from command_site import Tailboard
+from conftest import BY_HAND, ROOT, Gate, JobMaker, Processes, RedisServer, wait_until
 from flask.testing import FlaskClient
 
 from api import create_app
 from storage import load_logs
 from tailboard.folder.folder_store import FolderStore
+from tailboard.folder.secret_params import unseal_params
 from tailboard.job import Job
 from tailboard.saved_command import Param, SavedCommand
 from tailboard.status import Status
@@ -382,3 +391,136 @@ def test_redis_refuses_secret_params(redis: RedisServer) -> None:
     store.saved.save(SavedCommand(saved="deploy", command="true", params=[Param(**PASSWORD)]))
     answer = client.post("/saved/deploy/run", json={"PASSWORD": VALUE})
     assert (answer.status_code, answer.get_json()["detail"]) == (400, error)
+
+
+# --- The commands ---------------------------------------------------------------------------------
+
+
+def save_by_command(tailboard: Tailboard) -> None:
+    words = "--secret-param PASSWORD --param PLACE=test --label PASSWORD=Of --queue"
+    done = tailboard("save", "deploy", PRINTS_HASH, *words.split(), BY_HAND)
+    assert done.stdout == "saved deploy\n", done.output
+
+
+def value_in(tailboard: Tailboard, job_id: str) -> str:
+    """The value that the job got, read as a worker does."""
+    folder = tailboard.folder / "queued" / BY_HAND / job_id
+    job = tailboard.storage.get(job_id)
+    (value,) = unseal_params(str(tailboard.folder), str(folder), job).values()
+    return value.decode()
+
+
+@pytest.mark.parametrize("text", [f"{VALUE}\n", VALUE, f"{VALUE}\r\nnext line\n\n"])
+def test_start_reads_a_value_from_standard_input(tailboard: Tailboard, text: str) -> None:
+    """It removes one newline at the end, and nothing else."""
+    save_by_command(tailboard)
+    done = tailboard("start", "deploy", "PLACE=live", "--secret", "PASSWORD=-", text=text)
+    job_id = done.stdout.strip()
+    assert tailboard.storage.get(job_id).values == {"PLACE": "live"}
+    assert value_in(tailboard, job_id) == text.removesuffix("\n")
+    assert VALUE not in done.output
+    shown = tailboard("saved", "show", "deploy").stdout
+    assert "PASSWORD  secret  Of\n" in shown
+    job = tailboard("show", job_id).stdout
+    assert "PASSWORD" in job and VALUE not in job
+
+
+@pytest.mark.parametrize(
+    ("words", "error"),
+    [
+        (["PASSWORD={}"], "PASSWORD is secret: other users of this machine can see the"),
+        (["--secret", "PASSWORD={}"], "--secret must be P or P=-, without the value: other users"),
+        (["--secret", "PLACE=-"], "--secret: 'PLACE' is not a secret param of deploy; these are:"),
+        ([], "there is no terminal to ask for PASSWORD, which is secret: pipe its value into"),
+        (["--secret", "PASSWORD"], "there is no terminal to ask for PASSWORD, which is secret:"),
+    ],
+)
+def test_start_takes_no_secret_value_on_the_command_line(
+    tailboard: Tailboard, words: list[str], error: str
+) -> None:
+    save_by_command(tailboard)
+    done = tailboard("start", "deploy", *(word.format(VALUE) for word in words))
+    assert (done.exit_code, done.stdout) == (1, "")
+    assert done.stderr.startswith(f"Error: {error}"), done.stderr
+    assert VALUE not in done.stderr
+    assert sealed_files(tailboard.folder) == []
+
+
+def test_only_one_value_can_come_from_standard_input(tailboard: Tailboard) -> None:
+    tailboard("save", "deploy", "true", "--secret-param", "A", "--secret-param", "B")
+    words = ["--secret", "A=-", "--secret", "B=-"]
+    done = tailboard("start", "deploy", *words, text=VALUE)
+    assert done.stderr == (
+        "Error: only one value can come from standard input, not those of A and B\n"
+    )
+
+
+def test_start_on_a_terminal_asks_without_showing_the_value(
+    storage: FolderStore, processes: Processes, folder: Path
+) -> None:
+    params = [Param(name="PASSWORD", secret=True)]
+    storage.saved.save(SavedCommand(saved="deploy", command="true", params=params))
+    shown = type_on_a_terminal(processes, "start", "deploy", text=f"{VALUE}\n")
+    prompt, job_id = shown.splitlines()
+    assert prompt == "PASSWORD: "
+    path = folder / "queued" / "default" / job_id
+    found = unseal_params(str(folder), str(path), storage.get(job_id))
+    assert found == {b"PASSWORD": VALUE.encode()}
+
+
+def type_on_a_terminal(processes: Processes, *words: str, text: str) -> str:
+    """The output of a command on a terminal of its own, where a person types this text once it
+    asks."""
+    terminal, its = pty.openpty()
+
+    def control() -> None:
+        """getpass reads from the terminal that controls the process."""
+        fcntl.ioctl(its, termios.TIOCSCTTY, 0)
+
+    process = subprocess.Popen(
+        [sys.executable, "-m", "tailboard", *words],
+        cwd=ROOT,
+        env=processes.env,
+        stdin=its,
+        stdout=its,
+        stderr=its,
+        start_new_session=True,
+        preexec_fn=control,
+    )
+    processes.started.append(process)
+    os.close(its)
+    written = b""
+    with suppress(OSError):  # EIO: the command has ended
+        while piece := os.read(terminal, 1 << 16):
+            written += piece
+            if text and written.endswith(b": "):
+                os.write(terminal, text.encode())
+                text = ""
+    os.close(terminal)
+    assert process.wait(60) == 0, written
+    return written.decode()
+
+
+def test_rerun_says_how_to_start_the_job_instead(tailboard: Tailboard) -> None:
+    save_by_command(tailboard)
+    words = ["PLACE=a b", "--secret", "PASSWORD=-"]
+    job_id = tailboard("start", "deploy", *words, text=VALUE).stdout.strip()
+    tailboard("cancel", job_id)
+    done = tailboard("rerun", job_id)
+    assert (done.exit_code, done.stderr) == (
+        1,
+        f"Error: the value of PASSWORD is not kept, so {job_id} cannot be rerun; start it with: "
+        "tailboard start deploy 'PLACE=a b'\n",
+    )
+    many = tailboard("rerun", "--status", "cancelled", "--yes")
+    reason = "had secret values, which are not kept: start deploy again with PASSWORD"
+    assert f"{job_id}: job {job_id} {reason}\n" in many.stderr
+    assert many.exit_code == 1
+
+
+def test_an_exported_command_keeps_its_secret_param(tailboard: Tailboard, tmp_path: Path) -> None:
+    save_by_command(tailboard)
+    assert tailboard("saved", "export", str(tmp_path / "files")).exit_code == 0
+    tailboard("saved", "delete", "deploy")
+    assert tailboard("saved", "import", str(tmp_path / "files")).stdout == "saved deploy\n"
+    assert tailboard.storage.saved.load("deploy").secret_names() == ["PASSWORD"]

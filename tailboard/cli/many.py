@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import click
@@ -12,7 +13,15 @@ import click
 from tailboard.cli.completers import job_ids
 from tailboard.cli.options import filter_options, text_filter
 from tailboard.cli.target import client, explain
-from tailboard.cli.terminal import INTERRUPTED, Commands, WrongUsage, echo_line, find, report_skip
+from tailboard.cli.terminal import (
+    INTERRUPTED,
+    Commands,
+    WrongUsage,
+    echo_line,
+    find,
+    printable,
+    report_skip,
+)
 from tailboard.client import ApiError
 from tailboard.titles import short_title
 from tailboard.web.bulk import BULK_DONE
@@ -93,7 +102,23 @@ def delete_job(job_id: str) -> str:
 
 
 def rerun_job(job_id: str) -> str:
-    return rerun_with_key(job_id, None)
+    try:
+        return rerun_with_key(job_id, None)
+    except ApiError as error:
+        if error.status == 409:
+            refuse_without_secrets(client().job(job_id))
+        raise
+
+
+def refuse_without_secrets(job: Mapping[str, Any]) -> None:
+    """An error that shows how to start the job instead, if it had secret values."""
+    if not job.get("secret_params"):
+        return
+    values = [f"{name}={value}" for name, value in job["values"].items()]
+    line = shlex.join(["tailboard", "start", job["saved"], *values])
+    names = ", ".join(job["secret_params"])
+    message = f"the value of {names} is not kept, so {job['id']} cannot be rerun; start it with: "
+    raise click.ClickException(printable(message + line)) from None
 
 
 def rerun_once(job_id: str) -> str:

@@ -18,6 +18,7 @@ from tailboard.cli.exports import export_command, import_command
 from tailboard.cli.jobs import print_submitted
 from tailboard.cli.options import follow_options, job_options, parse_pairs, read_script
 from tailboard.cli.saved_text import describe_command, show_lines
+from tailboard.cli.secret_values import read_secrets
 from tailboard.cli.suggestions import did_you_mean
 from tailboard.cli.target import client
 from tailboard.cli.terminal import Commands, WrongUsage, echo_line, find, printable, submitter
@@ -68,6 +69,14 @@ def suggesting_a_name(name: str) -> Iterator[None]:
     help="A variable that each run can set. Can be given several times.",
 )
 @click.option(
+    "--secret-param",
+    "secret_params",
+    multiple=True,
+    metavar="P",
+    help="A variable whose value each run must give, and which is never stored in plain text. Can "
+    "be given several times.",
+)
+@click.option(
     "--choice",
     "choices",
     multiple=True,
@@ -97,6 +106,7 @@ def save_command_line(
     job_name: str | None,
     env: tuple[str, ...],
     params: tuple[str, ...],
+    secret_params: tuple[str, ...],
     choices: tuple[str, ...],
     labels: tuple[str, ...],
     **given: Any,
@@ -119,7 +129,7 @@ def save_command_line(
     definition |= {field: value for field, value in given.items() if value is not None}
     definition["name"] = job_name or definition.get("name")
     definition["env"] = definition["env"] | parse_pairs("--env", env)
-    definition["params"] = parse_params(params, choices, labels, definition["env"])
+    definition["params"] = parse_params(params, secret_params, choices, labels, definition["env"])
     is_new = server.save(name, definition, like=None if job is None else job["id"])
     echo_line(f"{'saved' if is_new else 'replaced'} {name}")
 
@@ -133,10 +143,17 @@ def definition_of_job(job: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def parse_params(
-    params: Sequence[str], choices: Sequence[str], labels: Sequence[str], env: dict[str, str]
+    params: Sequence[str],
+    secret_params: Sequence[str],
+    choices: Sequence[str],
+    labels: Sequence[str],
+    env: dict[str, str],
 ) -> list[dict[str, Any]]:
     """The params as the API takes them. A param leaves `env`."""
     found = [parse_param(text, env) for text in params]
+    for name in secret_params:
+        env.pop(name, None)
+        found.append({"name": name, "secret": True})
     known = {param["name"]: param for param in found}
     parts: list[tuple[str, str, Mapping[str, Any]]] = [
         ("--choice", "choices", parse_choices(choices)),
@@ -175,12 +192,24 @@ def parse_choices(given: Sequence[str]) -> dict[str, list[str]]:
 @commands.command("start")
 @click.argument("name", shell_complete=saved_names)
 @click.argument("values", nargs=-1, metavar="[P=VALUE]...")
+@click.option(
+    "--secret",
+    "secrets",
+    multiple=True,
+    metavar="P=-",
+    help="Read the value of the secret param P from standard input. On a terminal, the command "
+    "asks for each secret param.",
+)
 @follow_options
-def start_command(name: str, values: tuple[str, ...], follow: bool, wait: bool) -> None:
+def start_command(
+    name: str, values: tuple[str, ...], secrets: tuple[str, ...], follow: bool, wait: bool
+) -> None:
     """Run the saved command NAME with these values, and print the job's ID."""
     given = parse_pairs("a value", values)
     server = client(writes=True)
     with suggesting_a_name(name):
+        params = server.saved_command(name)["params"]
+        given |= read_secrets(name, params, given, secrets)
         job = server.run_saved(name, given, submitted_by=submitter())
     print_submitted(job, follow, wait)
 

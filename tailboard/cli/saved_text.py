@@ -92,7 +92,7 @@ def describe_param(param: dict[str, Any]) -> str:
     default = param["default"]
     parts = [param["name"] if default is None else f"{param['name']}={shlex.quote(default)}"]
     if default is None:
-        parts.append("required")
+        parts.append("secret" if param.get("secret") else "required")
     if param["choices"]:
         parts.append(f"one of {', '.join(map(shlex.quote, param['choices']))}")
     if param["label"]:

@@ -52,6 +52,7 @@ NOTES = {
     "rerun_of": "The ID of the job that this one repeats.",
     "saved": "The name of the saved command.",
     "values": "The values of the saved command's params; in a list, long ones are cut.",
+    "secret_params": "The names of its secret params, whose values are not shown.",
     "max_rss_bytes": "Peak memory of its largest process.",
     "log_size": "Size of the log in bytes.",
     "log_start": "Offset of the first log byte that still exists.",
