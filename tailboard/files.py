@@ -19,6 +19,8 @@ NOT_A_FILE = (errno.EINVAL, errno.ELOOP, errno.EISDIR, errno.ENXIO)  # when open
 # Errors that a job can cause for a file in its own folder. All others come from the disk or the
 # network (EIO, ESTALE, ENOLCK …) and might be temporary, so they never decide how a job ended.
 DAMAGE_ERRNOS = (*NOT_A_FILE, errno.ENOENT, errno.EFBIG)
+# To look up files in a folder, even if a job has made its folder unreadable; macOS lacks O_PATH.
+FOLDER_ONLY = getattr(os, "O_PATH", os.O_RDONLY) | os.O_DIRECTORY
 
 
 def fsync_folder(path: str) -> None:
@@ -81,6 +83,16 @@ def open_regular(path: str, flags: int) -> int:
         os.close(fd)
         raise OSError(errno.EINVAL, "it is not a regular file", path)
     return fd
+
+
+def exists_in(folder: int, name: str) -> bool:
+    """Does an open folder contain anything with this name? OSError if the disk prevents the
+    check."""
+    try:
+        os.stat(name, dir_fd=folder, follow_symlinks=False)
+    except FileNotFoundError:
+        return False
+    return True
 
 
 def is_damage(error: OSError) -> bool:

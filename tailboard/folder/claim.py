@@ -28,7 +28,7 @@ from tailboard.job import Job
 from tailboard.journal import Attempt, CancelRequest, Outcome, parse_journal
 from tailboard.judge import Verdict, judge
 from tailboard.log_limit import LogSupervisor
-from tailboard.logs import FileLog, disk_usage, log_size, log_start
+from tailboard.logs import disk_usage, log_size, log_start
 from tailboard.notices import Kind
 from tailboard.status import Status
 from tailboard.values import utc
@@ -175,9 +175,10 @@ class Claim(AbstractContextManager["Claim"]):
         return disk_usage(f"{self.folder}/output.log")
 
     def read_log_end(self, limit: int) -> bytes:
-        """The last bytes of its log, `limit` at most; b"" if the log cannot be read."""
-        with suppress(OSError), FileLog(f"{self.folder}/output.log") as file:
-            return file.read(max(0, file.size - limit), limit)[1]
+        """The last bytes of its log, `limit` at most, without the values of secrets; b"" if the log
+        cannot be read."""
+        with suppress(OSError), self.folders.open_log_in(self.folder) as log:
+            return log.read(max(0, log.size - limit), limit)[1]
         return b""
 
     def acquire_lock(self, flags: int = 0) -> bool:

@@ -20,7 +20,16 @@ from itertools import chain
 from math import isfinite
 
 from tailboard.errors import JobDamaged, JobNotFound
-from tailboard.files import boot_id, is_damage, mtime, own_pid_namespace, paths_in, read_small
+from tailboard.files import (
+    FOLDER_ONLY,
+    boot_id,
+    exists_in,
+    is_damage,
+    mtime,
+    own_pid_namespace,
+    paths_in,
+    read_small,
+)
 from tailboard.folder.lanes import is_lane, is_urgent, lane_in, lane_of, queue_of
 from tailboard.folder.listing import IDs, Listing
 from tailboard.folder.secret_params import drop_params
@@ -202,26 +211,30 @@ class JobFolders(ABC):
         while True:
             folder = self.locate(job_id)[1]
             try:
-                return self._open_log_in(folder)
+                return self.open_log_in(folder)
             except FileNotFoundError:
                 if os.path.isdir(folder):  # and has not just moved
                     raise
 
-    def _open_log_in(self, folder: str) -> Log:
+    def open_log_in(self, folder: str) -> Log:
         """The log in a job's folder, masked if the job has secrets. FileNotFoundError if it has no
-        log, or has just moved."""
-        log = FileLog(f"{folder}/output.log")
+        log, or has just moved. SecretsDamaged if the values cannot be read."""
+        # A descriptor, since the folder can move at any moment, and even return.
+        folder_fd = os.open(folder, FOLDER_ONLY)
+        is_masked = False
         try:
-            # Looked up after the log was opened: `secrets` is older than the log, and is removed
-            # only once the log is masked on the disk.
-            if os.path.lexists(f"{folder}/secrets"):
-                fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-                return MaskedLog(log, fd, Sealer(self.root).unseal)
-            os.stat(folder)  # FileNotFoundError: it has moved, so the path meant nothing
-        except BaseException:
-            log.close()
-            raise
-        return log
+            log = FileLog(f"{folder}/output.log")
+            try:
+                # Looked up after the log was opened: `secrets` is older than the log, and is
+                # removed only once the log is masked on the disk.
+                is_masked = exists_in(folder_fd, "secrets")
+                return MaskedLog(log, folder_fd, Sealer(self.root).unseal) if is_masked else log
+            except BaseException:
+                log.close()
+                raise
+        finally:
+            if not is_masked:  # else the MaskedLog closes it
+                os.close(folder_fd)
 
     # Reading
 

@@ -267,7 +267,7 @@ class Spool(FolderStore):
 
     def _open_masked(self, place: str, folder: str) -> Log:
         """A job's log without the values of secrets, as Redis may have it."""
-        log = self._open_log_in(folder)
+        log = self.open_log_in(folder)
         if isinstance(log, MaskedLog) and is_over(place):
             log.holds_back = False  # a job in returned/ keeps its secrets, but Redis needs all
         return log

@@ -1,0 +1,103 @@
+"""The forms of a secret's value that readers mask: what a job typically prints of it.
+
+A form never contains a newline, so each one is found within a line."""
+
+from __future__ import annotations
+
+import json
+from base64 import b64encode
+from collections.abc import Iterator
+from itertools import pairwise
+from urllib.parse import quote, quote_plus
+
+LEAST = 4  # bytes of a form
+LEAST_BASE64 = 8  # characters of a part of base64: shorter ones would often occur by chance
+MOST_ENCODED_LINES = 32  # of a value with more lines, encoded lines are not masked
+LONGEST = 1_024  # bytes of a form; longer ones are masked in pieces of this length
+BASE64_WIDTHS = (64, 76)  # of the lines of openssl and PEM, and of `base64` and MIME
+URLSAFE = bytes.maketrans(b"+/", b"-_")
+
+
+def forms_of(value: bytes) -> Iterator[bytes]:
+    """All forms of a value. Some occur more than once."""
+    for form in _whole_forms(value):
+        if len(form) >= LEAST:
+            yield from _pieces(form)
+
+
+def _whole_forms(value: bytes) -> Iterator[bytes]:
+    lines = [line.strip() for line in value.split(b"\n")]
+    lines = [line for line in lines if len(line) >= LEAST]
+    yield from lines
+    if b"\n" not in value:
+        yield value
+    encoded = {value, *lines} if len(lines) <= MOST_ENCODED_LINES else {value}
+    for text in encoded:
+        if len(text) >= LEAST:
+            yield from _escaped(text)
+            yield from _in_urls(text)
+            yield from _in_base64(text)
+
+
+def _pieces(form: bytes) -> Iterator[bytes]:
+    """A form, or pieces that cover all of it. So a part of a very long value is masked, too, and
+    reads need not overlap by the length of the value."""
+    if len(form) <= LONGEST:
+        yield form
+        return
+    for begin in range(0, len(form) - LONGEST, LONGEST):
+        yield form[begin : begin + LONGEST]
+    yield form[-LONGEST:]
+
+
+def _escaped(text: bytes) -> Iterator[bytes]:
+    """As in JSON, in a Python message and in the trace of a shell."""
+    shown = repr(text)[2:-1].encode()  # of bytes
+    yield shown.replace(b"\\'", b"'")
+    yield shown
+    yield text.replace(b"'", b"'\\''") if b"\n" not in text else b""  # `bash -x`
+    yield text.replace(b"'", b"'\"'\"'") if b"\n" not in text else b""  # Python's shlex.quote
+    try:
+        decoded = text.decode()
+    except UnicodeDecodeError:
+        return
+    yield json.dumps(decoded)[1:-1].encode()
+    yield json.dumps(decoded, ensure_ascii=False)[1:-1].encode()
+    yield json.dumps(decoded)[1:-1].replace("/", "\\/").encode()  # PHP
+    yield repr(decoded)[1:-1].encode()
+
+
+def _in_urls(text: bytes) -> Iterator[bytes]:
+    for form in (quote(text, ""), quote(text, "/"), quote_plus(text)):
+        yield form.encode()
+        yield _with_lower_hex(form).encode()
+
+
+def _with_lower_hex(quoted: str) -> str:
+    """`%2F` as `%2f`."""
+    first, *parts = quoted.split("%")
+    return "%".join([first, *(part[:2].lower() + part[2:] for part in parts)])
+
+
+def _in_base64(text: bytes) -> Iterator[bytes]:
+    """Alone, with a newline (`echo`), and as a part of a longer text (`user:password`)."""
+    for standard in _standard_base64(text):
+        yield standard
+        yield standard.translate(URLSAFE)
+
+
+def _standard_base64(text: bytes) -> Iterator[bytes]:
+    for whole in (b64encode(text), b64encode(text + b"\n")):
+        yield whole
+        yield whole.rstrip(b"=")
+        for width in BASE64_WIDTHS:
+            if len(whole) > width:
+                ends = [*range(0, len(whole), width), len(whole)]
+                parts = (whole[begin:end] for begin, end in pairwise(ends))
+                yield from (part for part in parts if len(part) >= LEAST_BASE64)
+    for before in range(3):  # bytes of a longer text that share a group of three with the value
+        inside = b64encode(bytes(before) + text)[
+            -(-8 * before // 6) : 8 * (before + len(text)) // 6
+        ]
+        if len(inside) >= LEAST_BASE64:
+            yield inside
