@@ -81,8 +81,9 @@ def read_proxy_ticket(given: str) -> Ticket | None:
     with suppress(BadSignature):
         match proxy_signer().loads(given, max_age=TICKET_AGE):
             case [str(log), str() | None as origin, str(name), [*groups]]:
+                user = ProxyUser(name, tuple(map(str, groups)))
                 state().users.refresh()
-                if state().users.known.find(ProxyUser(name, tuple(groups))) is not None:
+                if state().users.known.find(user) is not None:
                     return Ticket(log, origin)
     return None
 
