@@ -39,6 +39,7 @@ from tailboard.web.actions import (
     with_visitor,
 )
 from tailboard.web.asgi import ACCESS, FlaskOverAsgi
+from tailboard.web.audit import keep_audit_log, note, note_nothing, read_audit
 from tailboard.web.auth import cancel_reason, guard, require_role_for
 from tailboard.web.bodies import MAX_BODY_BYTES
 from tailboard.web.bulk import bulk_key, check_status, choose, choose_all
@@ -55,6 +56,7 @@ from tailboard.web.log_search import check_search, search_in_turn, searcher
 from tailboard.web.me import describe_visitor
 from tailboard.web.models import (
     Attention,
+    AuditQuery,
     Bulk,
     DiffQuery,
     ExplainQuery,
@@ -194,7 +196,7 @@ def bulk() -> Response | dict[str, Any]:
     check_status(query)
     if query.all:
         return choose_all(query)
-    return choose(query, BULK_LIMIT, time.monotonic() + BULK_TIME).as_dict()
+    return choose(query, BULK_LIMIT, time.monotonic() + BULK_TIME).as_answer(query)
 
 
 @routes.get("/names")
@@ -298,6 +300,7 @@ def save(name: str) -> ShownCommand | Created:
     query = SaveQuery.parse(query_parameters())
     body = json_body(None)
     if query.check:
+        note_nothing()
         return shown_command(check_command(name, body, seen_etag(), query.like))
     is_new = save_command(name, body, seen_etag(), query.like)
     shown, etag = show_saved(name)
@@ -335,6 +338,7 @@ def change_queue(queue: str) -> dict[str, Any]:
     """Set or remove the limit of a queue. Running jobs continue, even if there are more."""
     wanted = QueueRequest.parse(json_body({}))
     state().store.limits.set(valid_queue(queue), wanted.limit)
+    note(limit=wanted.limit)
     return Queues().show(queue)
 
 
@@ -409,6 +413,15 @@ def sign_out() -> tuple[str, int]:
     return "", 204
 
 
+# --- The audit log --------------------------------------------------------------------------------
+
+
+@routes.get("/audit")
+def audit() -> dict[str, Any]:
+    """Who did what, newest first."""
+    return read_audit(AuditQuery.parse(query_parameters()))
+
+
 # --- The service ----------------------------------------------------------------------------------
 
 
@@ -481,6 +494,7 @@ def create_app(config: Mapping[str, Any] | None = None) -> Flask:
     app.before_request(start_clock)
     try:
         access = guard(app)
+        keep_audit_log(app)
         settings = Settings.read(env)
         store = storage.open_store(settings.storage, settings.unreachable, create=is_server())
         app.extensions["tailboard"] = AppState(settings, store, access)

@@ -62,7 +62,7 @@ Which file of tailboard/ contains what:
     notices.py, notify_rules.py     what was noticed about a job; who is notified of what
     workers.py, keys.py             records of workers and pauses; Idempotency-Keys
     order.py                        limits, keys, and jobs that wait for others
-    sessions.py                     people who stay signed in
+    sessions.py, audit.py           people who stay signed in; who did what
     notifier.py, wake_pipe.py, slices.py     waiting for changes; work in short slices
     files.py, values.py             writing and locking files; IDs, times, checks
     folder/      jobs in a folder: submit, claim, cancel, delete, retention
@@ -81,6 +81,7 @@ import re
 from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
+from tailboard.audit import AuditFilter, AuditPage, Entry
 from tailboard.folder.claim import Claim
 from tailboard.folder.folder_store import FolderStore, naming_setting
 from tailboard.job import Job
@@ -130,7 +131,8 @@ class Jobs(Protocol):
         some. The returned job has none.
 
         `key`: an Idempotency-Key. If an earlier call with the same key has submitted a job that
-        still exists, in whatever state, nothing is submitted and that job is returned. If several
+        still exists, in whatever state, nothing is submitted and that job is returned, with
+        `is_repeat`. If several
         calls run at once, only one of them submits. A key made by `own_key` also finds the job that
         an earlier version has submitted under the `earlier_key` for the same purpose, see
         `is_same_run`. `request`: a SHA-256 in hexadecimal of what the client sent, stored with the
@@ -314,6 +316,25 @@ class Sessions(Protocol):
         """End a session, durably. Does nothing if there is none."""
 
 
+class AuditLog(Protocol):
+    """Who did what: lines that are only ever appended; tailboard/audit.py explains them."""
+
+    def append(self, entry: Entry) -> None:
+        """Append a line. Not durable: a power cut can lose the lines of the last seconds. OSError
+        if it cannot be stored; then a part of it may have been, which `read` skips."""
+
+    def read(self, wanted: AuditFilter, limit: int, before: str | None = None) -> AuditPage:
+        """Up to `limit` of the lines that are wanted, newest first, as they were appended.
+        `before`: the `next` of the page before this one; ValueError if it has another form. Looks
+        at a bounded number of lines, so a page can be short, or even empty, and still have a
+        `next`."""
+
+    def prune(self, days: int, now: float) -> Iterator[None]:
+        """Delete the lines of days that ended more than `days` days ago (0: no limit). `now`: the
+        time, in seconds since 1970, by a clock that can be trusted. A generator, see
+        `WorkerStore.prune`. Several processes may do so at once."""
+
+
 class Notices(Protocol):
     """What Tailboard has noticed about jobs; tailboard/notices.py explains requests, records and
     the sender."""
@@ -463,6 +484,10 @@ class Store(Jobs, Logs, Workers, Health, Protocol):
     def sessions(self) -> Sessions:
         """The sessions of people who stay signed in."""
 
+    @property
+    def audit(self) -> AuditLog:
+        """The audit log."""
+
     def secret(self) -> bytes:
         """SECRET_BYTES random bytes, the same for all processes that use this storage, made by the
         first call. OSError if they are damaged."""
@@ -513,11 +538,12 @@ class WorkerStore(Store, Protocol):
         """The environment variables that mark a job's processes, also those that have left its
         session. They differ for each job, and between a storage and a copy of it."""
 
-    def prune(self, days: int, max_bytes: int) -> Iterator[None]:
+    def prune(self, days: int, max_bytes: int, audit_days: int = 0) -> Iterator[None]:
         """Delete jobs that ended more than `days` days ago (0: no limit). If the logs of all jobs
         exceed `max_bytes` on the disk (0: no limit), trim the large ones and then delete the oldest
         jobs that ended more than an hour ago. Skips jobs whose log is being read. Also deletes
-        half-made jobs. Does nothing by age while the clock cannot be trusted, see Retention.
+        half-made jobs, and lines of the audit log after `audit_days` days. Does nothing by age
+        while the clock cannot be trusted, see Retention.
         A generator, so that the caller can spread the work over time; if another worker is pruning,
         it ends at once."""
 

@@ -87,7 +87,8 @@ class Worker:
         self.supervisor = Supervisor(
             Terminator(store.tracking_env), settings.log_max_bytes, self.report_end
         )
-        self.pruning = SlicedWork(lambda: store.prune(settings.keep_days, settings.keep_bytes))
+        kept = settings.keep_days, settings.keep_bytes, settings.audit_days
+        self.pruning = SlicedWork(lambda: store.prune(*kept))
         self.errors = RepeatedErrors(log)  # by step of the loop
         self.env = base_environment(settings.job_env.split(","), env_file_names())
         self.stop_reason: str | None = None

@@ -324,6 +324,8 @@ class Job(JobOptions):
     secret_values: dict[str, str] = unrecorded(dict, on_wire=False, is_shown=False)
     is_short: bool = unrecorded(False, on_wire=False)  # `shorten` made it
     is_command_cut: bool = unrecorded(False, on_wire=False)
+    # `submit` returned it for an Idempotency-Key that an earlier request had:
+    is_repeat: bool = unrecorded(False, on_wire=False)
 
     def as_dict(self) -> dict[str, Any]:
         """The job as JSON for clients; while it is queued, `not_before` is that of its next

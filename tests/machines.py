@@ -71,6 +71,7 @@ class RedisMachine:
         self.limits = self.redis.limits
         self.saved = self.redis.saved  # all of it is in Redis
         self.sessions = self.redis.sessions
+        self.audit = self.redis.audit
         self.notices = self.redis.notices
         self.relay = Relay(self.redis, Spool(spool), Settings())
         self.queues: list[str] = []
@@ -266,8 +267,8 @@ class RedisMachine:
     def tracking_env(self, job_id: str) -> dict[str, str]:
         return self.spool.tracking_env(job_id)
 
-    def prune(self, days: int, max_bytes: int) -> Iterator[None]:
+    def prune(self, days: int, max_bytes: int, audit_days: int = 0) -> Iterator[None]:
         self.sync()
         with self.relay.spool.retention(self.redis.now()) as retention:
-            yield from self.redis.prune(retention, days, max_bytes)
+            yield from self.redis.prune(retention, days, max_bytes, audit_days)
         self.sync()

@@ -109,10 +109,10 @@ def test_a_response_lists_the_newest_jobs_up_to_a_limit(
     client = create_app({"STORAGE": job_maker.folder}).test_client()
     jobs = failed(job_maker, 3)
     whole = {"ids": jobs, "left_out": 0, "complete": True}
-    assert client.get("/bulk?to=rerun").get_json() == whole
+    assert client.get("/bulk?to=rerun").get_json().items() >= whole.items()
     jobs += failed(job_maker, 2)
     part = {"ids": jobs[2:], "left_out": 0, "complete": False}
-    assert client.get("/bulk?to=rerun").get_json() == part
+    assert client.get("/bulk?to=rerun").get_json().items() >= part.items()
 
 
 def test_jobs_can_be_listed_since_a_time(site: Site) -> None:

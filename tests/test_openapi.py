@@ -319,6 +319,10 @@ def call_service(served: Site, call: Caller) -> None:
     assert "tailboard_workers" in call("get_metrics")
     assert call("get_openapi")["openapi"].startswith("3.1")
     assert call("get_root").openapi == "/openapi.json"
+    audit = call("read_audit", limit=500)
+    actions = {line.action for line in audit.entries}
+    assert {"submit", "rerun", "cancel", "save", "limit", "set"} <= actions
+    assert audit.damaged == 0 and audit.entries[0].at.tzinfo
     me = call("get_me")
     assert (me.name, me.named, me.session) == (None, False, None)
     assert call("start_session", expect=409).detail and call("end_session", expect=404).detail

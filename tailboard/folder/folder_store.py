@@ -2,8 +2,8 @@
 
 It builds on job_folders.py, which finds, reads, lists and moves jobs. Its parts are claim.py (one
 job and its locks), backlog.py (the queues), turns.py (limits, keys, order), lanes.py, limits.py,
-orphans.py, cancel.py, pruning.py, worker_files.py, pauses.py, session_files.py, notice_files.py and
-saved_files.py.
+orphans.py, cancel.py, pruning.py, worker_files.py, pauses.py, session_files.py, audit_files.py,
+notice_files.py and saved_files.py.
 The docstring of storage.py describes the files on disk and the rules for locks and crashes; read it
 first."""
 
@@ -43,6 +43,7 @@ from tailboard.files import (
     remove_tree,
     write_new,
 )
+from tailboard.folder.audit_files import AuditFiles
 from tailboard.folder.backlog import Backlog
 from tailboard.folder.cancel import cancel, cancel_queued
 from tailboard.folder.claim import APPEND_FLAGS, Claim, lock_queued, lock_times
@@ -93,6 +94,7 @@ class FolderStore(JobFolders):
         self.pauses = PauseFiles(self.root)
         self.limits = LimitFiles(self.root)
         self.sessions = SessionFiles(self.root)
+        self.audit = AuditFiles(self.root)
         self.notices = NoticeFiles(self.root)
         self.saved = SavedFiles(self.root, self.errors, self.names_in)
         self._keys = KeyFiles(self.root, self.get)
@@ -114,7 +116,7 @@ class FolderStore(JobFolders):
             fcntl.flock(file, fcntl.LOCK_EX)
             known = self._keys.find(key, job, request)
             if known is not None:
-                return known
+                return replace(known, is_repeat=True)
             self._check_parents(job)
             if job.if_busy == IfBusy.SKIP:  # before the key names a job
                 self._turns.check_key(job)
@@ -457,8 +459,8 @@ class FolderStore(JobFolders):
         here = self.counts()  # last, so that a job that is deleted meanwhile is not counted twice
         return {status: here[status] + deleted.get(status, 0) for status in FINISHED}
 
-    def prune(self, days: int, max_bytes: int) -> Iterator[None]:
-        return Pruning(self, self._delete).run(days, max_bytes)
+    def prune(self, days: int, max_bytes: int, audit_days: int = 0) -> Iterator[None]:
+        return Pruning(self, self._delete).run(days, max_bytes, audit_days)
 
     # Saved commands
 
@@ -566,6 +568,7 @@ class FolderStore(JobFolders):
         try:
             self.saved.make_folders()
             self.sessions.make_folder()
+            self.audit.make_folder()
             self.notices.make_folders()
             for name in ("deleted", "retention", NAMED_URLS):
                 os.close(open_regular(f"{self.root}/{name}", os.O_RDWR | os.O_CREAT))

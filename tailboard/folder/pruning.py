@@ -13,6 +13,7 @@ from contextlib import suppress
 from datetime import UTC, datetime
 
 from tailboard.files import lock_file, mtime, paths_in, remove_tree
+from tailboard.folder.audit_files import AuditFiles
 from tailboard.folder.job_folders import JobFolders
 from tailboard.folder.retention import Bound, Retention, Sweep, is_being_read
 from tailboard.log_limit import trim_ended_log
@@ -30,7 +31,7 @@ class Pruning:
         locked."""
         self._folders, self._delete = folders, delete
 
-    def run(self, days: int, max_bytes: int) -> Iterator[None]:
+    def run(self, days: int, max_bytes: int, audit_days: int) -> Iterator[None]:
         """See `WorkerStore.prune`, the contract."""
         ledger = lock_file(f"{self._folders.root}/retention", os.O_RDWR | os.O_CREAT)
         if ledger is None:  # another worker is deleting
@@ -43,6 +44,7 @@ class Pruning:
             yield from self._delete_finished(ledger, retention, oldest, max_bytes)
             if may_age:
                 yield from self._delete_leftovers(oldest)
+                yield from AuditFiles(self._folders.root).prune(audit_days, time.time())
         finally:
             os.close(ledger)
 

@@ -285,7 +285,11 @@ class RedisMachines(RedisStore):
 
     # Deleting old jobs
 
-    def prune(self, retention: Retention, days: int, max_bytes: int) -> Iterator[None]:
+    def prune(
+        self, retention: Retention, days: int, max_bytes: int, audit_days: int
+    ) -> Iterator[None]:
+        if retention.believes_clock():
+            yield from self.audit.prune(audit_days, self.now())
         oldest = self.now() - days * 86_400 if days and retention.believes_clock() else 0.0
         if not oldest and not max_bytes:
             return

@@ -42,6 +42,7 @@ from tailboard.machines.answers import (
     text_of,
 )
 from tailboard.machines.messages import RESTORE_TIME, SPOOL_RE, MachineReport
+from tailboard.machines.redis_audit import RedisAudit
 from tailboard.machines.redis_limits import RedisLimits
 from tailboard.machines.redis_link import Command, RedisLink
 from tailboard.machines.redis_logs import RedisFeed, RedisLog, RedisNotifier
@@ -96,6 +97,7 @@ class RedisStore:
         self.pauses = RedisPauses(self.link)
         self.limits = RedisLimits(self.link)
         self.sessions = RedisSessions(self.link)
+        self.audit = RedisAudit(self.link)
         self.notices = RedisNotices(self.link)
         self.saved = RedisSaved(self.link, self._errors)
 
@@ -360,14 +362,14 @@ class RedisStore:
         self.check_policy()
         known = None if key is None else self._job_of_earlier_key(key, job)
         if known is not None:
-            return known
+            return replace(known, is_repeat=True)
         job = replace(job, id=new_id(), submitted_at=utc())
         given = given_id(self.link.run("submit", *submit_arguments(job, key, request)), job)
         if given == job.id:
             return job
         known = self.get(given)
         check_request(known, self._request_of(given), request)
-        return known
+        return replace(known, is_repeat=True)
 
     def _request_of(self, job_id: str) -> str | None:
         """The hash of the request that submitted a job; None if it is not known. It is not stored

@@ -492,8 +492,8 @@ class Relay:
     def prune(self) -> Iterator[None]:
         """Delete old jobs from Redis. A generator, see `WorkerStore.prune`."""
         with self.spool.retention(self.store.now()) as retention:
-            keep_days, keep_bytes = self.settings.keep_days, self.settings.keep_bytes
-            yield from self.store.prune(retention, keep_days, keep_bytes)
+            kept = self.settings.keep_days, self.settings.keep_bytes, self.settings.audit_days
+            yield from self.store.prune(retention, *kept)
 
 
 def served_by(queues: Sequence[str]) -> ServedQueues:

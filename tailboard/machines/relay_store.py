@@ -202,6 +202,8 @@ class RelayStore(Protocol):
         newest report of any machine: while the store was away, none could report. Returns the jobs
         that this ended."""
 
-    def prune(self, retention: Retention, days: int, max_bytes: int) -> Iterator[None]:
+    def prune(
+        self, retention: Retention, days: int, max_bytes: int, audit_days: int
+    ) -> Iterator[None]:
         """Delete old jobs as WorkerStore.prune does, by the clock of the store. `retention` says
         whether that clock can be trusted. Trims no log."""

@@ -13,6 +13,7 @@ from tailboard.folder.secret_params import ONLY_IN_FOLDERS
 from tailboard.job import Job
 from tailboard.saved_command import Param, SavedCommand, check_room, encode_command
 from tailboard.values import check_queue
+from tailboard.web.audit import note_saved
 from tailboard.web.auth import visitor
 from tailboard.web.models import MAX_ENV_BYTES, SavedRequest, Submission, bounded_env
 from tailboard.web.proxy_user import proxy_user
@@ -56,10 +57,14 @@ def with_etag(answer: dict[str, Any]) -> Response:
 def save_command(name: str, body: object, seen: str | None = None, like: str | None = None) -> bool:
     """Save the command that the body describes. Returns True if the name is new. 400 if the command
     could not run. `seen`: see `SavedCommands.save`; `like`: see `rules.complete_rules`."""
+    before = find_command(name)
     try:
-        return state().store.saved.save(make_command(name, body, like), seen)
+        command = make_command(name, body, like)
+        is_new = state().store.saved.save(command, seen)
     except ValueError as error:
         abort(400, str(error))
+    note_saved(before, command)
+    return is_new
 
 
 def check_command(

@@ -13,6 +13,7 @@ from flask import Response, abort
 from tailboard.job import Job
 from tailboard.keys import own_key
 from tailboard.status import FINISHED, Status
+from tailboard.web.audit import remember_bulk
 from tailboard.web.long_answer import encode_json, long_answer, take_place, with_white_space
 from tailboard.web.models import Bulk
 from tailboard.web.state import state
@@ -33,8 +34,10 @@ class Chosen(NamedTuple):
     left_out: int  # jobs that already have a rerun
     complete: bool  # False: the limit or the deadline was reached, and these are the newest jobs
 
-    def as_dict(self) -> dict[str, Any]:
-        return {"ids": self.ids, "left_out": self.left_out, "complete": self.complete}
+    def as_answer(self, query: Bulk) -> dict[str, Any]:
+        """The response of GET /bulk, whose `bulk` names these jobs for the audit log."""
+        chosen = {"ids": self.ids, "left_out": self.left_out, "complete": self.complete}
+        return chosen | {"bulk": remember_bulk(query, self.ids)}
 
 
 Choosing = Generator[None, None, Chosen]  # a step for each BULK_STEP jobs that are read
@@ -59,7 +62,7 @@ def choose_all(query: Bulk) -> Response:
 
 def stream_all(query: Bulk) -> Iterator[bytes]:
     chosen = yield from with_white_space(find_chosen(query, sys.maxsize, math.inf))
-    yield encode_json(chosen.as_dict())
+    yield encode_json(chosen.as_answer(query))
 
 
 def check_status(query: Bulk) -> None:

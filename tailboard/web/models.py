@@ -376,6 +376,18 @@ class Attention(RequestModel):
     since: Since = Field(0.0, description=SINCE)
 
 
+class AuditQuery(RequestModel):
+    """The parameters of GET /audit."""
+
+    since: Since | None = Field(None, description=SINCE)
+    by: Annotated[str | None, text_field(LINE, 200, "a name of 1 to 200 characters")] = None
+    job: Annotated[str | None, text_field(f"^{ID_RE.pattern}$", 24, "the ID of a job")] = None
+    limit: Annotated[int, DIGITS, int_field(1, 500)] = 50
+    before: Annotated[
+        str | None, text_field("^[0-9]{1,16}[.-][0-9]{1,18}$", 36, "the value of `next`")
+    ] = None
+
+
 class TicketRequest(RequestModel):
     """The body of POST /ticket and POST /jobs/ID/ticket."""
 

@@ -14,6 +14,7 @@ from tailboard.notify.targets import check_target, resolve
 from tailboard.notify_rules import Event, check_target_name, mask_target, unmask_targets
 from tailboard.values import parse_time
 from tailboard.web import long_answer
+from tailboard.web.audit import note
 from tailboard.web.long_answer import NO_BUFFERING, WHITE_SPACE, encode_json
 from tailboard.web.models import NoticeQuery, NotificationTest, TargetRequest
 from tailboard.web.rules import find_command, named_urls
@@ -99,6 +100,7 @@ def send_test(wanted: NotificationTest) -> Response:
         url = resolve(to, named)
     except ValueError as error:
         abort(400, f"to: {error}")
+    note(target=mask_target(to))
     if not state().tests.acquire(blocking=False):
         abort(503, "too many test messages are being sent; try again in a few seconds")
     test = SentTest(url, state().tests)

@@ -10,6 +10,7 @@ from tailboard import __version__
 from tailboard.notify_rules import TARGET_NAMES
 from tailboard.saved_command import SAVED_NAMES
 from tailboard.values import QUEUE_NAMES
+from tailboard.web.audit import BULK_HEADER, IN_BULK
 from tailboard.web.auth import needs_token
 from tailboard.web.operations import OPERATIONS, Access, Operation
 from tailboard.web.schema_parts import COUNT, TEXT, refer
@@ -84,6 +85,9 @@ CONDITIONS: dict[str, dict[str, Any]] = {
     "If-Match": TEXT
     | {"description": "The ETag of what the request replaces, if it must not have changed."},
     "If-None-Match": TEXT | {"enum": ["*"], "description": "*: it must not exist yet."},
+}
+BULK_NAME = TEXT | {
+    "description": "`bulk` of GET /bulk: the audit log then has one line for all of its jobs."
 }
 STATUSES = {
     "200": "Done",
@@ -169,6 +173,8 @@ def describe_parameters(path: str, operation: Operation) -> list[dict[str, Any]]
         parameters.append(parameter("Idempotency-Key", "header", IDEMPOTENCY_KEY))
     if operation.conditional:
         parameters += [parameter(name, "header", schema) for name, schema in CONDITIONS.items()]
+    if operation.audit in IN_BULK and "{job_id}" in path:
+        parameters.append(parameter(BULK_HEADER, "header", BULK_NAME))
     if operation.query:
         model = request_schema(operation.query)
         for name, schema in model["properties"].items():

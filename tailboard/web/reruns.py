@@ -13,6 +13,7 @@ from tailboard.job import AfterStatus, Job
 from tailboard.keys import own_key
 from tailboard.status import Status
 from tailboard.web.actions import make_job
+from tailboard.web.audit import note_dependents
 from tailboard.web.auth import require_role_for, visitor
 from tailboard.web.bulk import iter_pages
 from tailboard.web.models import Submission
@@ -133,6 +134,7 @@ def rerun_dependents(root: Job, new_root: str, dependents: Sequence[Job]) -> lis
     store = state().store
     new_ids = {root.id: new_root}
     left_out: set[str] = set()
+    submitted = 0
     for job in dependents:
         if left_out.intersection(job.after):
             left_out.add(job.id)
@@ -141,9 +143,12 @@ def rerun_dependents(root: Job, new_root: str, dependents: Sequence[Job]) -> lis
             again = wait_again(store.get(job.id), new_ids)
             # Its key contains the new ID: a repeated request finds the job, another one does not.
             key = own_key(f"rerun {job.id} with {new_root}")
-            new_ids[job.id] = store.submit(again, key).id
+            queued = store.submit(again, key)
+            new_ids[job.id] = queued.id
+            submitted += not queued.is_repeat
         except (JobNotFound, KeyBusy):
             left_out.add(job.id)
         except ValueError as error:
             abort(400, str(error))
+    note_dependents(new_root, submitted)
     return list(new_ids.values())[1:]

@@ -36,8 +36,12 @@ def match_operations(app: Flask) -> dict[str, Requirement]:
     return declared
 
 
+def operation_key(method: str, rule: Rule) -> tuple[str, str]:
+    """The key in OPERATIONS of a request with this method to this route."""
+    return method.lower(), re.sub("<(.*?)>", r"{\1}", rule.rule)
+
+
 def served_by(rule: Rule) -> list[tuple[str, str]]:
     """The keys in OPERATIONS that this rule serves. Flask adds HEAD and OPTIONS itself."""
-    path = re.sub("<(.*?)>", r"{\1}", rule.rule)
     methods = (rule.methods or set()) - {"HEAD", "OPTIONS"}
-    return [(method.lower(), path) for method in sorted(methods)]
+    return [operation_key(method, rule) for method in sorted(methods)]

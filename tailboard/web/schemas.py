@@ -14,6 +14,7 @@ from tailboard.job_option import options_of
 from tailboard.notify_rules import Event
 from tailboard.saved_command import DEFINITION, Param, SavedCommand
 from tailboard.status import Status
+from tailboard.web.audit_schemas import audit_schemas
 from tailboard.web.compare_schemas import comparison_schemas
 from tailboard.web.explain_schemas import explanation_schemas, log_fields
 from tailboard.web.me import Credential
@@ -87,6 +88,7 @@ def answer_schemas() -> dict[str, Any]:
         **saved_schemas(),
         **notification_schemas(),
         **visitor_schemas(),
+        **audit_schemas(),
         **service_schemas(),
     }
 
@@ -124,12 +126,22 @@ def job_schemas() -> dict[str, Any]:
             paused=array_of("Pause"),
         ),
         "Counts": object_schema(**dict.fromkeys(Status, COUNT)),
-        "Chosen": object_schema(
-            ids=TEXTS,
-            left_out=COUNT | {"description": "How many jobs have already been rerun."},
-            complete={"type": "boolean", "description": "False if these are only the newest jobs."},
-        ),
+        "Chosen": chosen_schema(),
     }
+
+
+def chosen_schema() -> dict[str, Any]:
+    """The jobs that GET /bulk chooses."""
+    return object_schema(
+        ids=TEXTS,
+        left_out=COUNT | {"description": "How many jobs have already been rerun."},
+        complete={"type": "boolean", "description": "False if these are only the newest jobs."},
+        bulk=MAYBE_TEXT
+        | {
+            "description": "For the header Tailboard-Bulk of the requests for these jobs: the "
+            "audit log then has one line for all of them."
+        },
+    )
 
 
 def whole_job(job: dict[str, Any]) -> dict[str, Any]:

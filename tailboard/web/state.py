@@ -18,6 +18,7 @@ from tailboard.notify.history import History
 from tailboard.notify.usual import UsualTimes
 from tailboard.proxy_headers import ProxyRules, parse_networks
 from tailboard.settings import Settings
+from tailboard.web.bulk_memory import BulkMemory
 from tailboard.web.line_counts import LineCounts
 from tailboard.web.metrics import Metrics
 from tailboard.web.route_match import Requirement
@@ -53,6 +54,7 @@ class AppState:
         self.followers = threading.Semaphore(settings.followers)
         self.searches = SearchTurns()
         self.tests = threading.Semaphore(MOST_TESTS)
+        self.bulks = BulkMemory()
         self.line_counts = LineCounts()
         self.metrics = Metrics(store)
         self.history = History(store)

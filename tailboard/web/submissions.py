@@ -9,6 +9,7 @@ from flask import abort, current_app
 
 from tailboard.errors import JobNotFound, KeyBusy
 from tailboard.job import Job
+from tailboard.web.audit import note_new_job, note_nothing
 from tailboard.web.state import state
 from tailboard.web.views import whole_job
 
@@ -30,10 +31,15 @@ def submit(job: Job, key: str | None, sent: str | None) -> Created:
 
 
 def created(job: Job) -> Created:
+    if job.is_repeat:
+        note_nothing()
+    else:
+        note_new_job(job.id)
     location = current_app.url_for("tailboard.show", job_id=job.id)
     return whole_job(job), 201, {"Location": location}
 
 
 def skipped(job_id: str) -> Created:
     """The response if nothing was queued because this job has the key."""
+    note_nothing()
     return whole_job(state().store.get(job_id)), 200, {SKIPPED: job_id}

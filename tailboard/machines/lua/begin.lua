@@ -57,6 +57,8 @@
 --                    report. If two relays report at the same time, they use copies of one spool
 --   changes          a stream of status changes; it wakes all waiting clients
 --   deleted          a hash: the number of deleted jobs of each status
+--   audit            a stream: the audit log; each entry has one field, a line of JSON
+--   audit-from       the oldest ID in it that is kept, in milliseconds since 1970
 --   epoch            a random word, which is lost if Redis is emptied
 --   session:HASH     a person who stays signed in, by the hash of the session key; expires
 --   sessions         a sorted set of these hashes; the score is the time at which each expires

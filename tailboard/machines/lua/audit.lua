@@ -1,0 +1,9 @@
+-- Appends a line to the audit log, and removes those that are too old.
+--
+-- KEYS[1]  prefix of all keys
+-- ARGV[1]  the line: JSON
+--
+-- Returns nothing.
+
+local oldest = number(try('GET', P..'audit-from'))
+redis.call('XADD', P..'audit', 'MINID', string.format('%d', oldest), '*', 'line', ARGV[1])
