@@ -23,6 +23,7 @@ from other_servers import Request, json_answer, serve, silent_server
 from tailboard import __version__
 from tailboard.cli import target
 from tailboard.cli.contexts import Context, change_contexts
+from tailboard.cli.login import describe_role
 from tailboard.status import Status
 
 SERVER = {"name": "anna", "version": __version__}  # an answer of GET /me
@@ -97,6 +98,19 @@ def test_whoami_with_variables_of_the_environment(typed: Tailboard, locked: Site
     done = typed("whoami", TAILBOARD_API=locked.url, TAILBOARD_TOKEN=TOKEN)
     assert "name     anyone with the shared token\n" in done.stdout
     assert "context  none: TAILBOARD_API is set\n" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("me", "shown"),
+    [
+        ({"role": "run"}, "run: may read, start saved commands, and cancel and rerun their jobs"),
+        ({"role": "read"}, "read: may only read"),
+        ({"role": "audit"}, "audit"),  # of a later version
+        ({}, "all: may do everything"),  # of a version without roles
+    ],
+)
+def test_whoami_explains_the_role(me: dict[str, str], shown: str) -> None:
+    assert describe_role(me) == shown
 
 
 def test_a_wrong_token_is_not_stored(typed: Tailboard, command_site: Site, stored: Path) -> None:

@@ -136,6 +136,60 @@ def test_all_named_tokens_are_compared(tmp_path: Path, monkeypatch: pytest.Monke
         assert {each.sha256 for each in parse_tokens(path.read_bytes())} <= set(compared)
 
 
+# --- Roles ----------------------------------------------------------------------------------------
+
+
+def line(name: str, token: str, role: str = "") -> str:
+    """A line of the token file with a role."""
+    return token_line(name, token).replace("\n", f" {role}\n")
+
+
+def role_of(site: Site, token: str) -> str:
+    return str(site.get("/me", headers=bearer(token)).json()["role"])
+
+
+def test_a_token_has_the_role_of_its_line_from_the_next_request_on(
+    site: Site, tokens: Path
+) -> None:
+    """A session has the role that its token has now."""
+    made = site.post("/sessions", headers=bearer(ANNA))
+    session = made.json()["key"]
+    assert role_of(site, ANNA) == "all"
+    for role in ("read", "run", "all", "read", ""):
+        tokens.write_text(line("anna", ANNA, role))
+        for key in (ANNA, session):
+            assert role_of(site, key) == (role or "all")
+            answer = site.post("/jobs", {"command": "true"}, headers=bearer(key))
+            assert answer.status_code == (201 if role in ("all", "") else 403)
+
+
+def test_two_tokens_of_one_name_have_a_role_each(site: Site, tokens: Path) -> None:
+    """While a token is being replaced by hand."""
+    new = "annas-new-token"
+    for first, second in (("read", ""), ("", "read"), ("run", "read")):
+        tokens.write_text(line("anna", ANNA, first) + line("anna", new, second))
+        sessions = [
+            site.post("/sessions", headers=bearer(key)).json()["key"] for key in (ANNA, new)
+        ]
+        wanted = [first or "all", second or "all"]
+        assert [role_of(site, key) for key in (ANNA, new)] == wanted
+        assert [role_of(site, key) for key in sessions] == wanted
+
+
+def test_the_last_line_about_a_token_counts() -> None:
+    content = line("anna", ANNA) + line("ben", BEN) + line("anna", ANNA, "read")
+    found = parse_tokens(content.encode())
+    assert [(each.name, each.role) for each in found] == [("anna", "read"), ("ben", "all")]
+
+
+@pytest.mark.parametrize("role", ["write", "READ", "read run", "all # boss", "hunter2-hunter2"])
+def test_a_line_with_another_third_word_is_bad(role: str) -> None:
+    content = f"# ours\n{token_line('ben', BEN)}{line('anna', ANNA, role)}"
+    with pytest.raises(ValueError) as refused:
+        parse_tokens(content.encode())
+    assert str(refused.value) == "line 3 is not NAME SHA256 [all|run|read]"
+
+
 # --- Tickets --------------------------------------------------------------------------------------
 
 
@@ -271,6 +325,10 @@ def test_a_token_can_be_replaced_and_revoked(make_token: Run, tmp_path: Path) ->
         (["a b"], "", "NAME must be 1 to 64"),
         (["#a"], "", "NAME must be 1 to 64"),
         (["anna", "--revoke"], token_line("ben", BEN), "anna has no token"),
+        (["anna", "--replace", "--role", "read"], token_line("ben", BEN), "anna has no token"),
+        (["ben"], token_line("ben", BEN), "--replace makes a new one, and --role changes its role"),
+        (["ben", "--revoke", "--role", "run"], token_line("ben", BEN), "not both"),
+        (["ben", "--role", "run"], "broken\n", "line 1 is not NAME SHA256"),
         (["anna"], "broken\n", "line 1 is not NAME SHA256"),
     ],
 )
@@ -282,6 +340,57 @@ def test_a_failure_to_make_a_token_is_reported_in_one_sentence(
     assert (reported.exit_code, reported.stdout) == (1, "")
     assert sentence in reported.stderr and "Traceback" not in reported.stderr
     assert (tmp_path / "tokens").read_text() == content
+
+
+def roles_in(path: Path) -> dict[str, str]:
+    return {each.sha256: f"{each.name} {each.role}" for each in parse_tokens(path.read_bytes())}
+
+
+def hashed(token: str) -> str:
+    return hashlib.sha256(token.encode()).hexdigest()
+
+
+@pytest.mark.parametrize("role", ["read", "run", "all"])
+def test_a_token_is_made_with_a_role(make_token: Run, tmp_path: Path, role: str) -> None:
+    made = make_token("anna", "--role", role)
+    assert made.exit_code == 0, made.stderr
+    assert roles_in(tmp_path / "tokens") == {hashed(made.stdout.strip()): f"anna {role}"}
+    is_plain = (tmp_path / "tokens").read_text() == token_line("anna", made.stdout.strip())
+    assert is_plain == (role == "all")  # which versions without roles can read
+
+
+def test_a_role_is_changed_without_changing_the_token(make_token: Run, tmp_path: Path) -> None:
+    path = tmp_path / "tokens"
+    path.write_text(f"# ours\n{line('anna', ANNA)}{line('ben', BEN)}{line('anna', 'new', 'run')}")
+    changed = make_token("anna", "--role", "read")
+    assert (changed.exit_code, changed.stdout) == (0, "")
+    assert changed.stderr == "anna has the role read now; the token is the same as before\n"
+    assert path.read_text().startswith("# ours\n")
+    assert roles_in(path) == {
+        hashed(ANNA): "anna read",
+        hashed("new"): "anna read",
+        hashed(BEN): "ben all",
+    }
+
+
+@pytest.mark.parametrize(
+    ("before", "words", "after"),
+    [
+        (["read"], [], "read"),
+        ([""], [], "all"),
+        (["read"], ["--role", "all"], "all"),
+        (["all", "run"], [], "run"),
+        (["run", "read"], [], "read"),
+    ],
+)
+def test_a_new_token_keeps_the_role_of_the_one_that_it_replaces(
+    make_token: Run, tmp_path: Path, before: list[str], words: list[str], after: str
+) -> None:
+    path = tmp_path / "tokens"
+    old = [line("anna", f"token {number}", role) for number, role in enumerate(before)]
+    path.write_text("".join(old))
+    replaced = make_token("anna", "--replace", *words)
+    assert roles_in(path) == {hashed(replaced.stdout.strip()): f"anna {after}"}
 
 
 def test_tokens_made_at_once_are_all_kept(tmp_path: Path) -> None:
