@@ -8,6 +8,7 @@ of storage.py. tailboard/run/ contains what happens to a single job.
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
 import selectors
@@ -36,6 +37,7 @@ from tailboard.program_log import RepeatedErrors, start_logging
 from tailboard.run.environment import base_environment, encode_environment
 from tailboard.run.processes import descriptor_limit, leave_job, needed_descriptors
 from tailboard.run.running import Running
+from tailboard.run.secret_files import check_variables, find_secrets, read_secrets
 from tailboard.run.shim import spawn
 from tailboard.run.supervisor import Supervisor
 from tailboard.run.terminator import Terminator
@@ -84,13 +86,18 @@ class Worker:
         self.relay, self.scheduler = relay, scheduler
         self.webhook = Webhook(settings.webhook, settings.webhook_on.split(","))
         self.notifications = notifications
+        self.wake_pipe = WakePipe()
         self.supervisor = Supervisor(
-            Terminator(store.tracking_env), settings.log_max_bytes, self.report_end
+            Terminator(store.tracking_env),
+            settings.log_max_bytes,
+            self.report_end,
+            self.wake_pipe.wake,
         )
         kept = settings.keep_days, settings.keep_bytes, settings.audit_days
         self.pruning = SlicedWork(lambda: store.prune(*kept))
         self.errors = RepeatedErrors(log)  # by step of the loop
         self.env = base_environment(settings.job_env.split(","), env_file_names())
+        self.secrets = find_secrets(settings.secrets)
         self.stop_reason: str | None = None
         self.next_heartbeat = 0.0  # on the monotonic clock
         self.claim_again_at = 0.0  # on the monotonic clock; 0: the last claim had no error
@@ -99,7 +106,6 @@ class Worker:
         self.is_claim_due = False  # check the queues again at once
         self.has_entered = relay is None  # the jobs in the store are known to be this machine's
         self.selector = selectors.DefaultSelector()
-        self.wake_pipe = WakePipe()
         self.queue_watch = store.listen(info.queues)  # None if the system cannot notify
         self.queue_fd = None if self.queue_watch is None else self.queue_watch.fileno()
 
@@ -333,9 +339,9 @@ class Worker:
         machine has run out of a resource; then the job is back in its queue."""
         job = claim.job
         try:
+            secrets = self._take_secrets(claim)
             if job.attempt > 1:
                 claim.write_notice(attempt_notice(job.attempt))
-            secrets = unseal_params(claim.folders.root, claim.folder, job)
             process = spawn(claim, self._environment_of(job) | secrets)
         except (OSError, ValueError, TypeError) as error:
             log_claimed(job)
@@ -348,6 +354,16 @@ class Worker:
             self.notifications.wake(job)
         self.spawn_pause = 0.0
         self.supervisor.add(Running(claim, process.pid, process))
+
+    def _take_secrets(self, claim: Claim) -> dict[bytes, bytes]:
+        """The values of the job's secrets, by variable. They are stored for the readers of the log
+        before anything opens it."""
+        values = read_secrets(claim.job.secrets, self.secrets)
+        values |= unseal_params(claim.folders.root, claim.folder, claim.job)
+        if values:
+            check_variables(values)
+            claim.seal_secrets(values.values())
+        return values
 
     def _environment_of(self, job: Job) -> dict[bytes, bytes]:
         own = self.store.tracking_env(job.id) | {"JOB_ATTEMPT": str(job.attempt)}
@@ -373,6 +389,8 @@ def describe_no_start(error: Exception, job: Job) -> str:
         if isinstance(error, FileNotFoundError):
             return f"the working folder {job.cwd} does not exist"
         return f"the working folder {job.cwd} cannot be used: {error.strerror}"
+    if isinstance(error, OSError) and error.errno == errno.E2BIG:
+        return "its command, its environment and its secrets together exceed the system's limit"
     return str(error)
 
 

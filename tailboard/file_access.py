@@ -9,10 +9,12 @@ import stat
 from contextlib import suppress
 
 
-def check_access(variable: str, path: str) -> None:
+def check_access(variable: str, path: str, power: str = "") -> None:
     """ValueError if users other than root can change this file or folder, which decides what this
-    process runs. The error names the setting, the path and the remedy. A missing path is fine."""
+    process runs. The error names the setting, the path, the remedy and the `power` of these users;
+    by default it is to run commands. A missing path is fine."""
     us = user_name_of(os.geteuid())
+    power = power or f"run commands as {us}"
     try:
         found = os.stat(path)
     except OSError:  # missing; any other error is reported when it is used
@@ -20,14 +22,13 @@ def check_access(variable: str, path: str) -> None:
     if found.st_uid not in (os.geteuid(), 0):
         owner = user_name_of(found.st_uid)
         raise ValueError(
-            f"{variable}: {path} belongs to {owner}, who can run commands as {us}: start this as "
+            f"{variable}: {path} belongs to {owner}, who can {power}: start this as "
             f"{owner}, or chown -R {us} {path}"
         )
     is_shared = found.st_mode & stat.S_IWGRP and not _is_private_group(found)
     if is_shared or found.st_mode & stat.S_IWOTH:
         raise ValueError(
-            f"{variable}: other users can write in {path}, and therefore run commands as {us}: "
-            f"chmod go-w {path}"
+            f"{variable}: other users can write in {path}, and therefore {power}: chmod go-w {path}"
         )
 
 

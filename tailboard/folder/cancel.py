@@ -102,6 +102,7 @@ def cancel_queued(folders: JobFolders, folder: str, reason: str) -> Job | None:
         has_ended = verdict.recorded or claim.attempt.exit_code is not None
         if verdict.status in FINISHED and has_ended and not is_to_cancel:
             raise cannot_cancel(claim.job.id, verdict.status)
+        claim.mask_log()
         line = {"status": Status.CANCELLED, "reason": reason, "finished_at": utc()}
         try:
             append_line(claim.shim_input(), {"ended": line})

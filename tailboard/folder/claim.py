@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import errno
 import json
+import logging
 import os
 import stat
+from collections.abc import Iterable
 from contextlib import AbstractContextManager, suppress
 from dataclasses import replace
 from typing import BinaryIO, Self
@@ -22,6 +24,7 @@ from tailboard.files import (
     write_new,
 )
 from tailboard.folder.job_folders import JobFolders, fill_finished
+from tailboard.folder.job_secrets import JobSecrets
 from tailboard.folder.lanes import lane_in, queue_of
 from tailboard.folder.secret_params import drop_params
 from tailboard.job import Job
@@ -29,9 +32,12 @@ from tailboard.journal import Attempt, CancelRequest, Outcome, parse_journal
 from tailboard.judge import Verdict, judge
 from tailboard.log_limit import LogSupervisor
 from tailboard.logs import disk_usage, log_size, log_start
+from tailboard.masking import SecretsDamaged
 from tailboard.notices import Kind
 from tailboard.status import Status
 from tailboard.values import utc
+
+log = logging.getLogger("storage")
 
 MAX_FAILED_STARTS = 3  # failed starts of its shim after which a job has failed
 APPEND_FLAGS = os.O_RDWR | os.O_APPEND | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
@@ -62,6 +68,8 @@ class Claim(AbstractContextManager["Claim"]):
         self._supervisor: LogSupervisor | None = None
         self._stopping: Outcome | None = None  # in memory too, as a full disk may refuse the line
         self._written: Outcome | None = None  # how it ended, if the journal already says so
+        self._has_secrets: bool | None = None  # None: not checked since its last start
+        self._is_masked = False  # its log is masked on the disk
         self.job = Job(command="")
         self.attempt = Attempt()
 
@@ -126,6 +134,11 @@ class Claim(AbstractContextManager["Claim"]):
                 out.write(b"\n")
             out.write(f"{line}\n".encode(errors="replace"))
 
+    def seal_secrets(self, values: Iterable[bytes]) -> None:
+        """Store the values that readers of the log mask, before this attempt opens the log.
+        ValueError if the values of earlier attempts are damaged."""
+        JobSecrets(self.folders.root, self.folder).add(values)
+
     def write_script(self, content: bytes) -> str:
         """Store the job's command as a file that can be run; returns its path. It replaces the file
         of an earlier attempt, of which a process may still be reading the old one."""
@@ -169,6 +182,36 @@ class Claim(AbstractContextManager["Claim"]):
         return self._supervisor.sample_and_trim(limit)
 
     # Its end
+
+    def needs_mask(self) -> bool:
+        """Must its log still be masked on the disk, because the job has secrets?"""
+        if self._has_secrets is None:
+            self._has_secrets = JobSecrets(self.folders.root, self.folder).exists()
+        return self._has_secrets and not self._is_masked
+
+    def mask_log(self) -> None:
+        """Mask its log on the disk if the job has secrets. That takes as long as reading the log;
+        any thread can call it. OSError if the disk prevents it. If the values cannot be read, the
+        log stays as it is, and nobody can read it: the job must end anyway."""
+        if not self.needs_mask():
+            return
+        try:
+            JobSecrets(self.folders.root, self.folder).mask_log()
+        except SecretsDamaged as error:
+            self.leave_unmasked(error)
+        self._is_masked = True
+
+    def leave_unmasked(self, error: Exception) -> None:
+        """Give up masking its log on the disk. Its secrets stay, so that readers mask them; if they
+        are damaged, nobody can read the log."""
+        log.error("its log contains secrets job=%s reason=%r", self.job.id, str(error))
+        self._has_secrets = False  # which are to be removed
+
+    def _remove_secrets(self) -> None:
+        """Remove its secrets, which readers need until its log is masked on the disk."""
+        self.mask_log()
+        if self._has_secrets:
+            JobSecrets(self.folders.root, self.folder).remove()
 
     def log_usage(self) -> int:
         """How many bytes its log takes up on disk."""
@@ -259,6 +302,7 @@ class Claim(AbstractContextManager["Claim"]):
         meanwhile, `judge` decides which of the two counts. The line is fsynced: once a client has
         seen the job ended, it stays ended."""
         self._expect("finished", Status.RUNNING, Status.QUEUED)
+        self._remove_secrets()
         if outcome is not self._written:
             self._append_ended(outcome)
         if outcome.status is not Status.CANCELLED and self.cancel_requested():
@@ -299,6 +343,7 @@ class Claim(AbstractContextManager["Claim"]):
         power cut lost it, the job would look started. A cancel request that has arrived meanwhile
         ends the job instead."""
         self._expect("requeued", Status.RUNNING, Status.QUEUED)
+        self.mask_log()
         self._append_ended(outcome)
         if self.cancel_requested():
             verdict = self.read_verdict()
@@ -315,6 +360,7 @@ class Claim(AbstractContextManager["Claim"]):
     def move_to_ended(self, status: Status) -> Job:
         """Move the folder to those of the jobs that ended so, and read the job again. The journal
         says how it ended, or cannot."""
+        self._remove_secrets()
         self._request_notice_of_end()
         drop_params(self.folder)
         return self.move_to(status, self._home(status))

@@ -30,6 +30,7 @@ from tailboard.files import (
     paths_in,
     read_small,
 )
+from tailboard.folder.job_secrets import JobSecrets
 from tailboard.folder.lanes import is_lane, is_urgent, lane_in, lane_of, queue_of
 from tailboard.folder.listing import IDs, Listing
 from tailboard.folder.secret_params import drop_params
@@ -432,6 +433,7 @@ class JobFolders(ABC):
         name = os.path.basename(folder)
         target = f"{self.root}/set-aside/{name}.{os.urandom(4).hex()}"
         drop_params(folder)
+        JobSecrets(self.root, folder).close()
         with suppress(FileNotFoundError):
             os.rename(folder, target)
             log.warning("set aside job=%s reason=%r to=%s", name, reason, target)

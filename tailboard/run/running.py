@@ -10,6 +10,7 @@ import psutil
 from tailboard.folder.claim import Claim
 from tailboard.job import Job
 from tailboard.judge import Verdict
+from tailboard.run.log_masking import LogMasking
 from tailboard.status import Status
 
 
@@ -26,6 +27,9 @@ class Running:
     retry_at: float = 0.0  # after an error, on the monotonic clock
     ended: bool = False  # the shim is dead
     verdict: Verdict | None = None  # how it ended, if that is still to be recorded
+    masking: LogMasking | None = None  # its log is being masked, before its end is recorded
+    mask_errors: int = 0  # how often that has failed
+    keeps_slot: bool = False  # although it has ended: it is to be the next to start
     usage: tuple[float | None, int | None] = (None, None)  # CPU seconds, peak RSS in bytes
     started: set[psutil.Process] = field(default_factory=set)  # found when it was stopped
 

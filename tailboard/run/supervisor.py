@@ -17,6 +17,7 @@ from tailboard.journal import Outcome
 from tailboard.judge import RETRIED, Verdict
 from tailboard.program_log import RepeatedErrors
 from tailboard.run.hint import HINT_BYTES, find_hint
+from tailboard.run.log_masking import LogMasking
 from tailboard.run.processes import PeakMemory
 from tailboard.run.running import Running
 from tailboard.run.terminator import Terminator
@@ -29,6 +30,8 @@ NO_HOLES_REASON = (
     "its log exceeded TAILBOARD_LOG_MAX_BYTES ({}), and this file system cannot free the oldest "
     "part"
 )
+# Tries to mask a log, RETRY_DELAY apart. Then the end is recorded although the disk does not work.
+MASK_TRIES = 30
 # Some processes of such a job may still have to be killed.
 STOPPED = (Status.CANCELLED, Status.TIMED_OUT, Status.LOST)
 
@@ -39,11 +42,16 @@ class Supervisor:
     logged once and tried again after RETRY_DELAY; it never stops the others."""
 
     def __init__(
-        self, terminator: Terminator, log_max_bytes: int, notify: Callable[[Job], None]
+        self,
+        terminator: Terminator,
+        log_max_bytes: int,
+        notify: Callable[[Job], None],
+        wake: Callable[[], None],
     ) -> None:
         """`log_max_bytes`: how much of a log is kept on the disk. `notify` is called with each job
-        that has ended."""
+        that has ended. `wake` ends the pause of the worker's loop; any thread can call it."""
         self.terminator, self.log_max_bytes, self.notify = terminator, log_max_bytes, notify
+        self.wake = wake
         self.running: dict[str, Running] = {}  # by job ID
         self.next_poll = 0.0  # on the monotonic clock
         self.errors = RepeatedErrors(log)  # by job
@@ -55,7 +63,8 @@ class Supervisor:
     def busy_slots(self) -> int:
         """How many jobs hold a slot. A job that has ended holds none, even if its end is still to
         be recorded."""
-        over = [e for e in self.running.values() if e.ended and (e.verdict or e.retry_at)]
+        over = [e for e in self.running.values() if e.ended and not e.keeps_slot]
+        over = [e for e in over if e.verdict or e.retry_at or e.masking]
         return len(self.running) - len(over)
 
     def reap(self) -> None:
@@ -80,7 +89,7 @@ class Supervisor:
             self.next_poll = now + intervals.POLL_INTERVAL
         self.terminator.begin_pass()
         for entry in list(self.running.values()):
-            if now >= entry.retry_at:
+            if now >= entry.retry_at and not (entry.masking and not entry.masking.is_done):
                 with self._isolated(entry):
                     self._check_job(entry, now, is_due, cancels_all)
 
@@ -166,6 +175,8 @@ class Supervisor:
             verdict = entry.claim.failed_start_verdict()
         if verdict.outcome.status in STOPPED and not self.terminator.sweep(entry, verdict):
             return
+        if not self._is_masked(entry, keeps_slot=verdict.status is Status.QUEUED):
+            return
         self._complete_outcome(entry, verdict.outcome)
         if has_not_started and verdict.status is Status.FAILED:
             with suppress(OSError):  # the log itself may be the cause
@@ -176,6 +187,21 @@ class Supervisor:
             # On ext4 with a journal, the next claim's fsync brings this line to the disk, too.
             entry.claim.write_ended(verdict.outcome)
             entry.verdict = verdict
+
+    def _is_masked(self, entry: Running, keeps_slot: bool = False) -> bool:
+        """Is the job's log masked on the disk, if it has secrets? If not, a thread masks it, and
+        the job is judged again after that. `keeps_slot`: the job is to be queued again."""
+        masking, entry.masking = entry.masking, None
+        if masking is not None and masking.error is not None:
+            entry.mask_errors += 1
+            if entry.mask_errors < MASK_TRIES:
+                raise masking.error
+            entry.claim.leave_unmasked(masking.error)
+        if not entry.claim.needs_mask():
+            return True
+        entry.keeps_slot = keeps_slot
+        entry.masking = LogMasking(entry.claim, self.wake)
+        return False
 
     def _complete_outcome(self, entry: Running, outcome: Outcome) -> None:
         """Add the job's resource usage, and the log line that explains a failure; trim its log, in
@@ -193,7 +219,7 @@ class Supervisor:
         that was requested, and lost otherwise."""
         entry.ended = True
         lost = Verdict(Status.LOST, Outcome(Status.LOST), recorded=False)
-        if not self.terminator.sweep(entry, lost):
+        if not self.terminator.sweep(entry, lost) or not self._is_masked(entry):
             return
         # Checked last: a request may have arrived during the sweep.
         status = Status.CANCELLED if entry.claim.cancel_requested() else Status.LOST
