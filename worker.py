@@ -87,11 +87,9 @@ class Worker:
         self.webhook = Webhook(settings.webhook, settings.webhook_on.split(","))
         self.notifications = notifications
         self.wake_pipe = WakePipe()
+        wake = self.wake_pipe.wake
         self.supervisor = Supervisor(
-            Terminator(store.tracking_env),
-            settings.log_max_bytes,
-            self.report_end,
-            self.wake_pipe.wake,
+            Terminator(store.tracking_env), settings.log_max_bytes, self.report_end, wake
         )
         kept = settings.keep_days, settings.keep_bytes, settings.audit_days
         self.pruning = SlicedWork(lambda: store.prune(*kept))
@@ -390,7 +388,7 @@ def describe_no_start(error: Exception, job: Job) -> str:
             return f"the working folder {job.cwd} does not exist"
         return f"the working folder {job.cwd} cannot be used: {error.strerror}"
     if isinstance(error, OSError) and error.errno == errno.E2BIG:
-        return "its command, its environment and its secrets together exceed the system's limit"
+        return "its command, its environment and its secrets together are too long for the system"
     return str(error)
 
 

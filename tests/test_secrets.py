@@ -93,7 +93,7 @@ def test_a_job_gets_the_value_and_its_log_is_masked_on_the_disk(
 ) -> None:
     line = (
         f'{PRINT_SECRET}; printf %s "$DB_PASSWORD" | base64; printf %s "$DB_PASSWORD" | md5sum; '
-        "echo correct%20horse%2Fbattery%2Bstaple"
+        "echo correct%20horse%2Fbat''tery%2Bstaple"  # so that job.json does not contain it
     )
     job = storage.submit(Job(command=line, secrets=["DB_PASSWORD"]))
     secrets.write(value=VALUE + b"\n")
@@ -268,8 +268,8 @@ def test_more_secrets_than_the_system_can_pass_on_are_a_clear_failure(
     job = storage.submit(Job(command="true", secrets=names))
     drain(**secrets.env)
     assert storage.get(job.id).reason == (
-        "cannot start: its command, its environment and its secrets together exceed the system's "
-        "limit"
+        "cannot start: its command, its environment and its secrets together are too long for the "
+        "system"
     )
     assert is_clean(folder, job)
 
@@ -485,7 +485,7 @@ def test_batches_and_blocks_split_no_value(
     job_maker: JobMaker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Values that overlap, touch each other and cross the borders of blocks."""
-    monkeypatch.setattr("tailboard.folder.job_secrets.MASKED_BLOCK", 37)
+    monkeypatch.setattr("tailboard.masking.MASKED_BLOCK", 37)
     monkeypatch.setattr("tailboard.folder.job_secrets.BATCH", 2)
     content = b"".join(b"%d abcabcab%dabcab aaaaaaaaa *abca\n" % (n % 7, n) for n in range(200))
     held = job_maker.running(content)

@@ -58,6 +58,8 @@ PLAIN_OPENS: dict[str, str] = {
     "PeakMemory.of_child": "a file of the kernel",
     "export_command": "a folder that the user of the command names",
     "read_exported": "likewise",
+    "JobSecrets._read": "a descriptor of open_regular",
+    "_read_secret": "a file that the operator names, perhaps by a link; its type is checked then",
     "locked_folder": "O_DIRECTORY: only a folder can be opened",
 }
 

@@ -15,10 +15,10 @@ import re
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
 
+from tailboard import masking
 from tailboard.files import DAMAGE_ERRNOS, open_regular, replace_whole
 from tailboard.logs import data_start
 from tailboard.masking import (
-    MASKED_BLOCK,
     MASKED_RANGES,
     MOST_SEALED,
     Mask,
@@ -180,8 +180,8 @@ def iter_parts(fd: int, begin: int, size: int) -> Iterator[Range]:
             if error.errno != errno.EINVAL:  # this file system does not say where its holes are
                 raise
             end = size
-        for at in range(begin, end, MASKED_BLOCK):
-            yield at, min(at + MASKED_BLOCK, end)
+        for at in range(begin, end, masking.MASKED_BLOCK):
+            yield at, min(at + masking.MASKED_BLOCK, end)
         begin = end
 
 

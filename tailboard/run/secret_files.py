@@ -42,8 +42,8 @@ def check_variables(names: Iterable[bytes]) -> None:
     for name in names:
         if not can_export(name) or name.startswith(LINKER_VARIABLES):
             raise ValueError(
-                f"the secret {name.decode()} needs another name: a shell does not export a variable "
-                "with this one"
+                f"the secret {name.decode()} needs another name: a shell does not export a "
+                "variable with this one"
             )
 
 
