@@ -75,7 +75,7 @@ export class BulkActions {
     } else if (chosen.ids.length === 0) {
       this.showEnd(bulkNothing(action, chosen.left_out));
     } else {
-      const run = () => this.run(action, chosen.ids);
+      const run = () => this.run(action, chosen);
       const buttons = [
         [actionButton(action, chosen.ids.length), run, "primary"],
         [keepButton(action), () => this.hide()],
@@ -87,10 +87,10 @@ export class BulkActions {
 
   // --- The work ---
 
-  async run(action, ids) {
+  async run(action, { ids, bulk }) {
     this.isRunning = true;
     this.isStopped = false;
-    const done = { action, count: ids.length, tried: 0, declined: [] };
+    const done = { action, count: ids.length, tried: 0, declined: [], bulk };
     this.showProgress(done);
     await changeJobs(done, ids, {
       progress: (error) => this.showProgress(done, error),

@@ -27,6 +27,7 @@ from tailboard.client_http import (
     Json,
     Outage,
     Unreachable,
+    bulk_headers,
     job_path,
     queue_path,
     saved_path,
@@ -122,11 +123,12 @@ class Client(HttpClient):
         query = {"wait": seconds}
         return self._job("GET", job_path(job_id), query=query, is_long=True, once=True)
 
-    def cancel(self, job_id: str) -> Json:
+    def cancel(self, job_id: str, *, bulk: str | None = None) -> Json:
         """Cancel a queued or running job, and return it; its worker then ends a running one.
-        ApiError with status 409 if the job has ended."""
+        ApiError with status 409 if the job has ended. `bulk`: see the method `bulk`."""
+        path, headers = f"{job_path(job_id)}/cancel", bulk_headers(bulk)
         try:
-            return self._job("POST", f"{job_path(job_id)}/cancel", is_repeatable=True)
+            return self._job("POST", path, headers=headers, is_repeatable=True)
         except ApiError as error:
             job = self.job(job_id) if error.status == 409 and error.is_repeated else None
             if job is None or job["status"] != "cancelled":
@@ -134,13 +136,19 @@ class Client(HttpClient):
         return job  # an earlier try has cancelled it, but its response was lost
 
     def rerun(
-        self, job_id: str, *, with_after: bool = False, idempotency_key: str | None = None
+        self,
+        job_id: str,
+        *,
+        with_after: bool = False,
+        idempotency_key: str | None = None,
+        bulk: str | None = None,
     ) -> Json:
         """Submit a job like this one, and return the new job. `with_after`: also submit the jobs
         again that were cancelled because of this one; `reruns` of the new job lists the IDs of
-        theirs. `idempotency_key` and `skipped`: as in `submit`."""
+        theirs. `idempotency_key` and `skipped`: as in `submit`. `bulk`: see the method `bulk`."""
         body = {"with_after": True} if with_after else None
-        return self._submit(f"{job_path(job_id)}/rerun", idempotency_key, body=body)
+        path, headers = f"{job_path(job_id)}/rerun", bulk_headers(bulk)
+        return self._submit(path, idempotency_key, body=body, headers=headers)
 
     def urgent(self, job_id: str, urgent: bool = True) -> Json:
         """Let a queued job start before all that are not urgent, or no longer, and return it.
@@ -148,14 +156,15 @@ class Client(HttpClient):
         method = "POST" if urgent else "DELETE"
         return self._job(method, f"{job_path(job_id)}/urgent", is_repeatable=True)
 
-    def delete(self, job_id: str) -> None:
-        """Delete a job that has ended, with its log."""
-        self._delete(job_path(job_id))
+    def delete(self, job_id: str, *, bulk: str | None = None) -> None:
+        """Delete a job that has ended, with its log. `bulk`: see the method `bulk`."""
+        self._delete(job_path(job_id), headers=bulk_headers(bulk))
 
     def bulk(self, action: str, **filters: Any) -> Json:
         """The jobs to which an action on many jobs applies: `ids`, in the order in which to act on
         them, and `left_out`, how many were already rerun. `action`: rerun, cancel or delete.
-        `filters`: status, queue, q, since, by. This changes no job."""
+        `filters`: status, queue, q, since, by. This changes no job. Pass its `bulk` to `rerun`,
+        `cancel` or `delete` of these jobs: then the audit log has one line for all of them."""
         # This shows soon whether the server responds: the list may take longer.
         self.me()
         query = {**filters, "to": action, "all": 1}
@@ -330,6 +339,29 @@ class Client(HttpClient):
         body = {"to": to}
         return self.json("POST", "/notifications/test", "ok", "answer", body=body, is_long=True)
 
+    # --- The audit log ---
+
+    def audit(self, *, limit: int | None = None, **filters: Any) -> Iterator[Json]:
+        """Who did what, newest first, at most `limit` lines. `filters`: since, by, job. ApiError
+        with status 403 unless the token has the role `all`."""
+        for page in self.audit_pages(limit=limit, **filters):
+            yield from page["entries"]
+
+    def audit_pages(self, *, limit: int | None = None, **filters: Any) -> Iterator[Json]:
+        """The same in parts, as GET /audit returns them: also with `damaged`, how many lines cannot
+        be read."""
+        count = 0
+        before = None
+        while limit is None or count < limit:
+            page_size = PAGE_SIZE if limit is None else min(PAGE_SIZE, limit - count)
+            query = {**filters, "before": before, "limit": page_size}
+            page = self.json("GET", "/audit", "entries", "next", "damaged", query=query)
+            yield page
+            count += len(page["entries"])
+            before = page["next"]
+            if before is None:
+                return
+
     # --- Queues and the server ---
 
     def queues(self) -> list[Json]:
@@ -381,11 +413,11 @@ class Client(HttpClient):
             if not found["partial"] or time.monotonic() > end:
                 return found
 
-    def _delete(self, path: str) -> None:
+    def _delete(self, path: str, **options: Any) -> None:
         """Delete what has this path. If an earlier try got no response, a 404 means that the server
         carried it out."""
         try:
-            self.request("DELETE", path)
+            self.request("DELETE", path, **options)
         except ApiError as error:
             if error.status != 404 or not error.is_repeated:
                 raise

@@ -339,6 +339,11 @@ def pauses() -> Iterator[float]:
         pause = min(LONGEST_PAUSE, pause * random.uniform(1.5, 2))
 
 
+def bulk_headers(bulk: str | None) -> dict[str, str]:
+    """The header of a request that is part of the bulk action of this name, if it is one."""
+    return {} if bulk is None else {"Tailboard-Bulk": bulk}
+
+
 def job_path(job_id: str) -> str:
     return f"/jobs/{quote(job_id, '', errors='replace')}"
 

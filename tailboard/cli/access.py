@@ -7,8 +7,11 @@ import secrets
 import click
 
 from tailboard.access_role import Role
+from tailboard.audit import Action, new_entry
 from tailboard.cli.terminal import AppCommands, echo_line
+from tailboard.cli.user import user_name
 from tailboard.proxy_headers import USER_NAME, USER_NAMES
+from tailboard.web.audit import command_actor, store_line
 from tailboard.web.operations import OPERATIONS, Access
 from tailboard.web.state import state
 from tailboard.web.tokens import (
@@ -73,18 +76,28 @@ def change_tokens(
     """Do what the options say, and report it."""
     if revoke:
         revoke_token(tokens, name)
+        record(Action.REVOKE, name)
         echo_line(f"{name}'s token has been revoked", err=True)
         return
     if role is not None and not replace and has_token(tokens, name):
         change_role(tokens, name, role)
+        record(Action.ROLE, name, role)
         echo_line(f"{name} has the role {role} now; the token is the same as before", err=True)
         return
     token = secrets.token_urlsafe(TOKEN_BYTES)
     if replace:
         replace_token(tokens, name, token, role)
+        record(Action.REPLACE, name, role)
     else:
         add_token(tokens, name, token, role or Role.ALL)
+        record(Action.MAKE, name, role or Role.ALL)
     echo_line(token)
     echo_line(
         f"{tokens.path} keeps only its SHA-256, so this token cannot be shown again", err=True
     )
+
+
+def record(action: Action, name: str, role: Role | None = None) -> None:
+    """Add a line to the audit log of the storage. `role`: the new one, if it was given."""
+    subject = {"token": name} | ({} if role is None else {"role": role.value})
+    store_line(new_entry(action, command_actor(user_name()), subject))

@@ -6,6 +6,7 @@ import click
 
 from tailboard.cli import (
     access,
+    audit,
     completion,
     diff,
     grep,
@@ -29,6 +30,7 @@ GROUPS: tuple[click.Group, ...] = (
     saved.commands,
     queues.commands,
     notify.commands,
+    audit.commands,
     workers.commands,
     workers.app_commands,
     access.commands,

@@ -37,7 +37,7 @@ class Action(NamedTuple):
 
     name: str
     one: Callable[[str], str]  # the job that the user has named
-    of_many: Callable[[str], str]  # each of the jobs that options select
+    of_many: Callable[[str, str | None], str]  # each of those that options select; the bulk's name
 
 
 def selecting_options(command: Callable[..., None]) -> Callable[..., None]:
@@ -91,13 +91,13 @@ def act(action: Action, job_id: str | None, yes: bool, **filters: str | None) ->
         raise WrongUsage("give an ID, or options such as --status failed --since 1d")
 
 
-def cancel_job(job_id: str) -> str:
-    client().cancel(job_id)
+def cancel_job(job_id: str, bulk: str | None = None) -> str:
+    client().cancel(job_id, bulk=bulk)
     return job_id
 
 
-def delete_job(job_id: str) -> str:
-    client().delete(job_id)
+def delete_job(job_id: str, bulk: str | None = None) -> str:
+    client().delete(job_id, bulk=bulk)
     return job_id
 
 
@@ -121,14 +121,14 @@ def refuse_without_secrets(job: Mapping[str, Any]) -> None:
     raise click.ClickException(printable(message + line)) from None
 
 
-def rerun_once(job_id: str) -> str:
+def rerun_once(job_id: str, bulk: str | None) -> str:
     """The rerun of one of many jobs. If it is repeated, even by someone else, it returns the same
     new job."""
-    return rerun_with_key(job_id, f"rerun {job_id}")
+    return rerun_with_key(job_id, f"rerun {job_id}", bulk)
 
 
-def rerun_with_key(job_id: str, key: str | None) -> str:
-    job = client().rerun(job_id, idempotency_key=key)
+def rerun_with_key(job_id: str, key: str | None, bulk: str | None = None) -> str:
+    job = client().rerun(job_id, idempotency_key=key, bulk=bulk)
     report_skip(job)
     return str(job["id"])
 
@@ -156,7 +156,7 @@ def act_on_many(action: Action, filters: dict[str, str | None], yes: bool) -> No
         raise click.ClickException("there is no terminal to ask on; --yes skips the question")
     if not yes and not click.confirm(f"{action.name.capitalize()} them?", err=True):
         return
-    Progress(action, ids).run()
+    Progress(action, ids, found.get("bulk")).run()
 
 
 def show_chosen(ids: Sequence[str], left_out: int) -> None:
@@ -190,8 +190,9 @@ class Progress:
     """An action on many jobs. It prints the IDs of the changed jobs, one per line, on standard
     output, and everything else on standard error."""
 
-    def __init__(self, action: Action, ids: Sequence[str]) -> None:
-        self.action, self.ids = action, ids
+    def __init__(self, action: Action, ids: Sequence[str], bulk: str | None) -> None:
+        """`bulk`: the name of the action for the audit log, if the server has given it one."""
+        self.action, self.ids, self.bulk = action, ids, bulk
         self.done = 0
         self.failures: list[str] = []
         self.shown_at = time.monotonic()
@@ -213,7 +214,7 @@ class Progress:
     def _act(self, job_id: str) -> None:
         """Change a job. ApiError if the others cannot be changed, either."""
         try:
-            result = self.action.of_many(job_id)
+            result = self.action.of_many(job_id, self.bulk)
         except ApiError as error:
             if concerns_all_jobs(error):
                 raise

@@ -71,6 +71,7 @@ class ApiClient:
         key: str = "",
         seen: str | None = None,
         is_long: bool = False,
+        bulk: str | None = None,
     ) -> requests.Response:
         """The API's answer. Raises Refused or ApiError.
 
@@ -78,6 +79,7 @@ class ApiClient:
         `key` is an Idempotency-Key: the API does the same request with the same key only once.
         `seen` is the ETag of what the request replaces, or "" if it must replace nothing.
         `is_long`: the API may take long to answer, and sends white space meanwhile.
+        `bulk` is the API's name for the action on many jobs to which the request belongs.
         """
         # The cache keeps only the last answer for each name. cachecontrol and requests-cache, tried
         # here, keep the answer to every search that was ever typed: 20 MiB after 200 searches.
@@ -85,6 +87,7 @@ class ApiClient:
         if kept is not None and kept.url != settings.API + path:
             kept = None
         headers = {"User-Agent": USER_AGENT, **condition_headers(seen)}
+        headers |= client_http.bulk_headers(bulk)
         if kept is not None:
             headers["If-None-Match"] = kept.headers.get("ETag", "")
         answer = self._send(method, path, body, key, headers, is_long)

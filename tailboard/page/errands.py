@@ -53,7 +53,7 @@ def load_search(client: ApiClient, errand: Errand) -> dict[str, Any]:
 def load_chosen(client: ApiClient, errand: Errand) -> dict[str, Any]:
     """Which jobs to run again, cancel or delete. This changes none of them."""
     path = query_path("/bulk", errand, "to", "status", "queue", "by", "q")
-    return client.get_json(path, "ids", "left_out", "complete")
+    return client.get_json(path, "ids", "left_out", "complete", "bulk")
 
 
 def change_some(client: ApiClient, errand: Errand) -> ChangeAnswer:
@@ -62,7 +62,7 @@ def change_some(client: ApiClient, errand: Errand) -> ChangeAnswer:
     result: ChangeAnswer = {"tried": 0, "declined": []}
     for job_id in errand["ids"]:
         try:
-            result["declined"] += change_one(client, errand["to"], job_id)
+            result["declined"] += change_one(client, errand["to"], job_id, errand.get("bulk"))
         except ApiError as error:
             if error.may_pass or isinstance(error, Refused):
                 return {**result, **describe_error(error)}
@@ -81,17 +81,18 @@ def describe_declined(error: ApiError, job_id: str) -> str:
     return str(error).replace(f"job {job_id}", "it")
 
 
-def change_one(client: ApiClient, action: str, job_id: str) -> list[str]:
+def change_one(client: ApiClient, action: str, job_id: str, bulk: str | None = None) -> list[str]:
     """Run one job again, cancel it or delete it. Returns why the API did not queue a rerun, if it
     did not. A rerun has the same Idempotency-Key as one of `tailboard rerun`. So each job is run
-    again only once, even if the visitor reloads the page halfway or two visitors do the same."""
+    again only once, even if the visitor reloads the page halfway or two visitors do the same.
+    `bulk`: the name of the action on many jobs, for the audit log."""
     if action == "delete":
-        client.request("DELETE", job_path(job_id))
+        client.request("DELETE", job_path(job_id), bulk=bulk)
     elif action == "cancel":
-        client.request("POST", f"{job_path(job_id)}/cancel", body={})
+        client.request("POST", f"{job_path(job_id)}/cancel", body={}, bulk=bulk)
     else:
         path = f"{job_path(job_id)}/rerun"
-        answer = client.request("POST", path, body={}, key=f"rerun {job_id}")
+        answer = client.request("POST", path, body={}, key=f"rerun {job_id}", bulk=bulk)
         if SKIPPED in answer.headers:
             return ["another job has its key"]
     return []

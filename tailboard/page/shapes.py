@@ -243,6 +243,7 @@ class Errand(TypedDict):
     before: NotRequired[str]
     to: NotRequired[str]  # rerun, cancel or delete; or a URL or its name
     ids: NotRequired[list[str]]
+    bulk: NotRequired[str | None]  # the name of an action on many jobs, from GET /bulk
     why: NotRequired[str]
     limit: NotRequired[str]  # of a queue, as typed
     urgent: NotRequired[bool]

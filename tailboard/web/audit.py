@@ -137,10 +137,17 @@ def store_line(entry: Entry) -> bool:
     try:
         state().store.audit.append(entry)
     except Exception as error:
-        why, line = str(getattr(error, "strerror", None) or error), encode_entry(entry).decode()
-        log.error("audit: this line is missing in the audit log reason=%r line=%s", why, line)
+        line = encode_entry(entry).decode()
+        log.error("audit: a line is missing in the audit log reason=%r line=%s", why(error), line)
         return False
     return True
+
+
+def why(error: Exception) -> str:
+    """The error, with the path of the file that it concerns."""
+    if isinstance(error, OSError) and isinstance(error.filename, str):
+        return f"{error.filename}: {error.strerror}"
+    return str(getattr(error, "strerror", None) or error)
 
 
 # --- Bulk actions ---------------------------------------------------------------------------------
