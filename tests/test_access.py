@@ -88,6 +88,7 @@ def client(app: Flask) -> FlaskClient:
 LEAST_ROLES = {
     "GET /": "read",
     "GET /attention": "read",
+    "GET /audit": "all",
     "GET /bulk": "read",
     "GET /healthz": "open",
     "GET /jobs": "read",
