@@ -513,6 +513,26 @@ def test_a_proven_proxy_names_the_user(
     assert f'"name":"{name}'.encode("ascii", "backslashreplace").replace(b"\\x", b"\\u00") in answer
 
 
+HEAD = f"Host: localhost\r\nX-Tailboard-Proxy: {SECRET}\r\nConnection: close\r\n"
+CHUNKED = f"{HEAD}Content-Type: application/json\r\nTransfer-Encoding: chunked\r\n"
+
+
+@pytest.mark.parametrize(
+    ("sent", "status"),
+    [
+        (f"GET /me HTTP/1.1\r\n{HEAD}Remote-User : anna\r\n\r\n", 400),
+        (f"GET /me HTTP/1.1\r\n{HEAD}Remote-User: ben\r\n anna\r\n\r\n", 400),
+        (f"GET /me HTTP/1.1\r\n{HEAD}X: y\r\n Remote-User: anna\r\n\r\n", 400),
+        (f"GET /me HTTP/1.1\r\n{HEAD}X: y\rRemote-User: anna\r\n\r\n", 400),
+        (f"GET /me HTTP/1.1\r\n{HEAD}Remote-User: ben\nRemote-User: anna\r\n\r\n", 403),
+        (f"POST /ticket HTTP/1.1\r\n{CHUNKED}\r\n2\r\n{{}}\r\n0\r\nRemote-User: anna\r\n\r\n", 403),
+    ],
+    ids=["space", "folded", "in another header", "carriage return", "line feed", "trailer"],
+)
+def test_a_malformed_head_or_a_trailer_names_no_user(proxied: Site, sent: str, status: int) -> None:
+    assert status_of(proxied.raw(sent.encode())) == status
+
+
 def test_without_the_headers_of_a_proxy_even_this_machine_needs_a_token(proxied: Site) -> None:
     for headers in ([], [("Authorization", "Bearer x")], [("Authorization", "Basic YW5uYTp4")]):
         answer = me(proxied, *headers)

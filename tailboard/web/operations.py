@@ -57,6 +57,7 @@ SKIP = (
     "200 if `if_busy` is `skip` and another job has the key: nothing was queued, and the response "
     "is that job."
 )
+RUN_ROLE = "The role `run` allows this only for jobs that came from a saved command."
 
 
 class Access(StrEnum):
@@ -157,7 +158,7 @@ OPERATIONS: dict[tuple[str, str], Operation] = {
         answers={"202": "Job"},
         description=(
             "A queued job is cancelled at once. The response still shows a running job as "
-            "running; its worker then ends all of its processes."
+            f"running; its worker then ends all of its processes. {RUN_ROLE}"
         ),
         errors=(409,),
     ),
@@ -173,7 +174,7 @@ OPERATIONS: dict[tuple[str, str], Operation] = {
             "`rerun_of` of the new job is the ID of this one. The new job waits for no others. "
             "With `with_after`, the jobs that were cancelled because of this one are submitted "
             "again, too, and wait for the new jobs; 409 if there are more than 1,000, or if one of "
-            f"them also waits for a job that was deleted. {SKIP}"
+            f"them also waits for a job that was deleted. {SKIP} {RUN_ROLE}"
         ),
         body=RerunRequest,
         keyed=True,
@@ -506,9 +507,9 @@ OPERATIONS: dict[tuple[str, str], Operation] = {
         summary="Show whose token this is",
         answers={"200": "Me"},
         description=(
-            "`name` is null unless the request has a named token or a session key made for one. "
-            "`session` is null unless it has a session key. `token` is the kind of the token, "
-            "`none` if the API needs none."
+            "`name` is null unless the request has a named token, a session key made for one, or a "
+            "user of a proxy. `session` is null unless it has a session key. `token` is the kind "
+            "of the token, `none` if the API needs none. `role` is what the visitor may do."
         ),
     ),
     ("post", "/sessions"): Operation(
@@ -522,7 +523,7 @@ OPERATIONS: dict[tuple[str, str], Operation] = {
         description=(
             "The `key` replaces the token until the session ends: after 30 days, when it is ended "
             "(`DELETE /sessions/current`), or when the token is revoked or replaced. 409 if the "
-            "API needs no token."
+            "API needs no token, and for a user of a proxy."
         ),
         errors=(409,),
     ),
