@@ -1191,6 +1191,8 @@ def test_a_copy_of_a_spool_in_use_refuses_to_start(team: Team, gate: Gate) -> No
     assert "delete the file" in line and worker.poll() is None
     assert os.listdir(team.place / "b" / "running") == [job.id], "it has touched no job"
     assert team.store.get(job.id).status is Status.RUNNING
+    with pytest.raises(OSError, match="full"):
+        team.store.audit.append({"at": utc(), "action": "cancel", "via": "none"})
     gate.open()
     assert team.wait(job).status is Status.SUCCEEDED
     assert team.log_of(job) == b"started\ndone\n"
@@ -2096,6 +2098,9 @@ def test_the_documented_user_can_do_everything_that_tailboard_needs(
     store.sessions.add(session)
     assert store.sessions.find(session.key_sha256) == session
     store.sessions.end(session.key_sha256)
+    list(store.audit.prune(365, time.time()))
+    found = requests.get(f"{url}/audit", timeout=30).json()
+    assert [each["action"] for each in found["entries"]] == ["cancel", "submit"]
     store.delete(job.id)
     store.saved.save(SavedCommand(saved="s", command="true", cron="@hourly"))
     saved = store.saved.load("s")
