@@ -14,8 +14,10 @@ and the ASGI application.
 
 from __future__ import annotations
 
+import json
 import time
 from contextlib import suppress
+from hashlib import blake2b
 from typing import Any, Unpack
 from uuid import uuid4
 
@@ -66,6 +68,7 @@ from tailboard.page.saved_forms import (
     parse_saved_form,
     run_errors,
     saved_form_errors,
+    values_to_start,
 )
 from tailboard.page.session import replace_session, session
 from tailboard.page.settings import PUBLIC_API
@@ -82,6 +85,7 @@ from tailboard.page.shapes import (
     SavedChange,
     SavedForm,
     SavedResult,
+    SavedStart,
     SignInEvent,
     SubmitEvent,
     WantedLog,
@@ -176,8 +180,11 @@ def post_once(client: ApiClient, path: str, body: Job) -> NewJob:
     """Submit a job. Until the API has answered, the same request is always sent with the same key.
     So a slow API and a second click submit only one job."""
     last = session().unconfirmed
-    if last is None or (last["path"], last["body"]) != (path, body):
-        last = {"path": path, "body": body, "key": uuid4().hex}
+    # A digest, since the body can contain secret values; with a key, since those could be guessed.
+    content = json.dumps([path, body], sort_keys=True).encode()
+    digest = blake2b(content, key=session().digest_key).hexdigest()
+    if last is None or last["digest"] != digest:
+        last = {"digest": digest, "key": uuid4().hex}
     session().unconfirmed = last
     new = read_new_job(client.request("POST", path, body=body, key=last["key"]))
     session().unconfirmed = None
@@ -185,9 +192,23 @@ def post_once(client: ApiClient, path: str, body: Job) -> NewJob:
 
 
 def on_rerun() -> None:
+    job_id = component_state("page_header", "rerun", "")
     try:
-        answer_header(**rerun_job(api_client(), component_state("page_header", "rerun", "")))
+        answer_header(**rerun_job(api_client(), job_id))
     except ApiError as error:
+        answer_no_rerun(job_id, error)
+
+
+def answer_no_rerun(job_id: str, error: ApiError) -> None:
+    """Say why the API has not run a job again. If it had secret values, open the form of its saved
+    command, for the visitor to type them."""
+    job: Job = {}
+    if error.status == 409:
+        with suppress(ApiError):
+            job = find_origin(api_client(), {"job": job_id})
+    if job.get("secret_params"):
+        answer_header(start=SavedStart(name=job["saved"], values=values_to_start(job)))
+    else:
         answer_header(notice=str(error))
 
 
@@ -198,15 +219,18 @@ def on_rerun_after() -> None:
         path = f"{job_path(job_id)}/rerun"
         answer_header(**post_once(api_client(), path, {"with_after": True}))
     except ApiError as error:
-        answer_header(notice=str(error))
+        answer_no_rerun(job_id, error)
 
 
 def on_edit() -> None:
     """Fill the run form from a job, for the visitor to change."""
     job_id = component_state("page_header", "edit", "")
     try:
-        values = form_values(api_client().get_json(job_path(job_id), "id", "command"))
-        answer_header(edit=values, source=job_id)
+        job = api_client().get_json(job_path(job_id), "id", "command")
+        if job.get("secret_params"):  # only a run of its saved command can be given their values
+            answer_header(start=SavedStart(name=job["saved"], values=values_to_start(job)))
+        else:
+            answer_header(edit=form_values(job), source=job_id)
     except ApiError as error:
         answer_header(notice=str(error))
 

@@ -40,7 +40,7 @@ function textRows(job) {
     ["Working folder", job.cwd],
     ["Time limit", optional(job.timeout, (seconds) => formatDuration(1000 * seconds))],
     ["Attempt", job.retries > 0 ? formatAttempt(job) : null],
-    ["Secrets", (job.secrets ?? []).join(", ")],
+    ["Secrets", [...(job.secrets ?? []), ...(job.secret_params ?? [])].join(", ")],
     ["Worker", job.worker],
     ["Machine", job.host],
     ["PID", job.pid],

@@ -19,6 +19,7 @@ import { servedText } from "./queue_words.js";
 import { Queues } from "./queues.js";
 import { RunForm } from "./run_form.js";
 import { SavedPanel } from "./saved_panel.js";
+import { saved } from "./saved_state.js";
 import "./server_watch.js";
 import { addKeyNote, addShortcut } from "./shortcuts.js";
 import { Toasts } from "./toasts.js";
@@ -110,6 +111,8 @@ class PageHeader {
       page.emit("status");
     } else if (answer.edit) {
       this.form.edit(answer.edit, answer.source);
+    } else if (answer.start) {
+      saved.openRun(answer.start.name, answer.start.values);
     }
   }
 

@@ -5,7 +5,7 @@ import { escapeHtml } from "./format.js";
 import { page } from "./page_state.js";
 import { changeQueue } from "./palette_items.js";
 import { saved } from "./saved_state.js";
-import { fieldsHtml, givenValues } from "./saved_text.js";
+import { clearSecrets, fieldsHtml, givenValues } from "./saved_text.js";
 
 const REASON = { name: "why", label: "Reason (optional)", default: null, choices: null };
 
@@ -22,6 +22,7 @@ export class PaletteForm {
   }
 
   close() {
+    clearSecrets(this.form);
     saved.removeEventListener("answer", this.takeAnswer);
   }
 
@@ -77,6 +78,7 @@ export class PaletteForm {
   /** Closes the palette, or shows what is wrong at the fields. */
   finish(wrong) {
     this.isSent = false;
+    clearSecrets(this.form);
     if (!wrong) {
       this.done();
       return;

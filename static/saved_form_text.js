@@ -38,7 +38,7 @@ export function revealEnvironment(text, values) {
 /** The params of a saved command as the form shows them. `ticked`: it is a param; `kept`: the row
     stays even if the command does not use it. */
 export function givenParams(params) {
-  return params.map(({ name, label, default: value, choices }) => ({
+  return params.map(({ name, label, default: value, choices, secret = false }) => ({
     name,
     ticked: true,
     kept: true,
@@ -46,6 +46,7 @@ export function givenParams(params) {
     default: value ?? "",
     required: value === null,
     choices: (choices ?? []).join("\n"),
+    secret,
   }));
 }
 
@@ -74,16 +75,19 @@ export function suggestParams(rows, command, environment, { ticks = true, except
 /** A row for a new param; without a default, each run must set it. */
 export function newParam(name, value = null, ticked = true, kept = true) {
   const required = value === null;
-  return { name, ticked, kept, label: "", default: value ?? "", required, choices: "" };
+  const text = value ?? "";
+  return { name, ticked, kept, label: "", default: text, required, choices: "", secret: false };
 }
 
-/** The params without a default: they prevent a schedule. */
+/** The params without a default, and the secret ones: they prevent a schedule. */
 export function unscheduledParams(rows) {
-  const wrong = rows.filter((row) => row.ticked && row.required);
+  const wrong = rows.filter((row) => row.ticked && (row.required || row.secret));
   return Object.fromEntries(
-    wrong.map(({ name }) => [
+    wrong.map(({ name, secret }) => [
       `param ${name}`,
-      `${name} needs a default before this can run on a schedule.`,
+      secret
+        ? `${name} is secret, so this cannot run on a schedule.`
+        : `${name} needs a default before this can run on a schedule.`,
     ]),
   );
 }
@@ -107,17 +111,15 @@ function paramRowHtml(row, { isFirst, isOpen, hiddenHint }) {
   if (!row.ticked) {
     return `<li data-name="${name}">${tick}</li>`;
   }
-  const isHidden = row.default === HIDDEN;
-  const value = row.required || isHidden ? "" : escapeHtml(row.default);
-  const optionalHint = isHidden ? hiddenHint : "empty";
-  const hint = row.required ? "no default" : optionalHint;
+  const { value, hint } = defaultOf(row, hiddenHint);
+  const fixed = row.secret ? "disabled" : "";
   return (
     `<li data-name="${name}" class="asked">${tick}` +
-    `<input name="param ${name}" data-set="default" value="${value}" autocomplete="off" ` +
-    `spellcheck="false" placeholder="${hint}" ` +
+    `<input name="param ${name}" data-set="default" value="${escapeHtml(value)}" autocomplete="off" ` +
+    `spellcheck="false" placeholder="${hint}" ${fixed} ` +
     `aria-label="Default of ${name}" aria-describedby="param-wrong-${name}">` +
-    `<label class="save-check"><input type="checkbox" data-set="required" ` +
-    `aria-label="${name} is required" ${checked(row.required)}>required</label>` +
+    `<label class="save-check"><input type="checkbox" data-set="required" ${fixed} ` +
+    `aria-label="${name} is required" ${checked(row.required || row.secret)}>required</label>` +
     `<button type="button" class="param-more" aria-expanded="${isOpen}" ` +
     `title="Label and choices" aria-label="Label and choices of ${name}">⋯</button>` +
     `<p class="wrong" id="param-wrong-${name}" data-field="param ${name}" role="alert"></p>` +
@@ -125,13 +127,30 @@ function paramRowHtml(row, { isFirst, isOpen, hiddenHint }) {
   );
 }
 
+/** The default as the form shows it, and the hint in an empty field. */
+function defaultOf(row, hiddenHint) {
+  if (row.secret) {
+    return { value: "", hint: "secret" };
+  }
+  if (row.required) {
+    return { value: "", hint: "no default" };
+  }
+  const isHidden = row.default === HIDDEN;
+  return { value: isHidden ? "" : row.default, hint: isHidden ? hiddenHint : "empty" };
+}
+
 function extraHtml(row, name, isFirst, isOpen) {
+  const choices =
+    '<label>Choices, one per line<textarea data-set="choices" rows="3" spellcheck="false" ' +
+    `aria-label="Choices of ${name}" placeholder="any text">${escapeHtml(row.choices)}</textarea></label>`;
   return (
     `<div class="param-extra" ${isOpen ? "" : "hidden"}>` +
     `<label>Label<input data-set="label" value="${escapeHtml(row.label)}" maxlength="200" ` +
     `autocomplete="off" aria-label="Label of ${name}" placeholder="${name}"></label>` +
-    '<label>Choices, one per line<textarea data-set="choices" rows="3" spellcheck="false" ' +
-    `aria-label="Choices of ${name}" placeholder="any text">${escapeHtml(row.choices)}</textarea></label>` +
+    `${row.secret ? "" : choices}` +
+    '<label class="save-check" title="Typed for each run, and shown nowhere">' +
+    `<input type="checkbox" data-set="secret" aria-label="${name} is secret" ${checked(row.secret)}>` +
+    "secret</label>" +
     `<button type="button" class="param-up" aria-label="Move ${name} up" ` +
     `${isFirst ? "disabled" : ""}>Move up</button></div>`
   );

@@ -10,9 +10,11 @@ import { NOT_SENT } from "./run_form.js";
 import { SavedList } from "./saved_list.js";
 import { onSavedLink, saved } from "./saved_state.js";
 import {
+  clearSecrets,
   fieldsHtml,
   givenValues,
   linkProblem,
+  publicValues,
   readSavedLink,
   runsHtml,
   savedLink,
@@ -136,6 +138,7 @@ export class SavedPanel {
   }
 
   onClose() {
+    clearSecrets(this.form);
     saved.setDialogOpen(this.dialog, false);
     if (readSavedLink(location.search)) {
       page.go({}, { replace: true }); // otherwise a reload would open it again
@@ -229,9 +232,9 @@ export class SavedPanel {
     }
   }
 
-  /** The values that the visitor has typed over the initial ones. */
+  /** The values that the visitor has typed over the initial ones, without secret ones. */
   typedValues() {
-    const fields = [...this.dialog.querySelectorAll(".saved-fields input")];
+    const fields = [...this.dialog.querySelectorAll('.saved-fields input:not([type="password"])')];
     const typed = fields.filter((field) => field.value !== field.defaultValue);
     return Object.fromEntries(typed.map((field) => [field.name, field.value]));
   }
@@ -267,7 +270,8 @@ export class SavedPanel {
   }
 
   copyLink() {
-    const link = location.origin + location.pathname + savedLink(this.name, this.values());
+    const values = publicValues(this.command.params, this.values());
+    const link = location.origin + location.pathname + savedLink(this.name, values);
     copyByButton(this.find("saved-copy"), link);
   }
 
@@ -300,6 +304,7 @@ export class SavedPanel {
   }
 
   takeRun({ job, notice, wrong = {} }) {
+    clearSecrets(this.form);
     showWrong(this.form, wrong);
     if (notice) {
       page.toast(notice);

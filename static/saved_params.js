@@ -41,12 +41,13 @@ export class ParamFields {
   /** The params as the server takes them. */
   get asked() {
     const asked = this.rows.filter((row) => row.ticked);
-    return asked.map(({ name, label, default: value, required, choices }) => ({
+    return asked.map(({ name, label, default: value, required, choices, secret }) => ({
       name,
       label,
       default: value,
       required,
       choices,
+      secret,
     }));
   }
 

@@ -31,6 +31,9 @@ export function linkProblem(command, values) {
       const takes = names ? `takes only ${names}` : "takes no parameters";
       return `This link sets ${name}, but ${command.saved} ${takes}.`;
     }
+    if (param.secret) {
+      return `This link sets ${name}, which is secret. A link must not contain it: type it here.`;
+    }
     if (param.choices && !param.choices.includes(value)) {
       return `This link sets ${name} to “${value}”, which is not one of its choices.`;
     }
@@ -115,7 +118,8 @@ export function runsHtml(runs, statuses, now) {
   return links.length > 0 ? `<span class="faint">Last runs</span>${links.join("")}` : "";
 }
 
-/** A field for each param, filled with its value or else its default. */
+/** A field for each param, filled with its value or else its default. The one of a secret param is
+    always empty. */
 export function fieldsHtml(params, values) {
   return params.map((param) => fieldHtml(param, values[param.name] ?? param.default)).join("");
 }
@@ -125,9 +129,11 @@ function fieldHtml(param, value) {
   const label = escapeHtml(param.label || param.name);
   const shown = param.label ? `${label} <code class="faint">${name}</code>` : label;
   const attributes = `id="param-${name}" name="${name}" aria-describedby="wrong-${name}"`;
-  const field = param.choices
-    ? `<select ${attributes}>${optionsHtml(param, value)}</select>`
-    : `<input ${attributes} value="${escapeHtml(value)}" autocomplete="off" spellcheck="false">`;
+  const text = `<input ${attributes} value="${escapeHtml(value)}" autocomplete="off" spellcheck="false">`;
+  const choice = () => `<select ${attributes}>${optionsHtml(param, value)}</select>`;
+  const secret = `<input type="password" ${attributes} autocomplete="off" placeholder="secret: needed for each run">`;
+  const other = param.choices ? choice() : text;
+  const field = param.secret ? secret : other;
   return (
     `<label for="param-${name}">${shown}</label>${field}` +
     `<p class="wrong" id="wrong-${name}" data-field="${name}"></p>`
@@ -142,6 +148,19 @@ function optionsHtml(param, value) {
   });
   const none = param.default === null ? '<option value="">Choose…</option>' : "";
   return none + options.join("");
+}
+
+/** The values that a link may contain. */
+export function publicValues(params, values) {
+  const secret = new Set(params.filter((param) => param.secret).map(({ name }) => name));
+  return Object.fromEntries(Object.entries(values).filter(([name]) => !secret.has(name)));
+}
+
+/** Empties the fields of secret params: a page keeps their values no longer than it needs them. */
+export function clearSecrets(form) {
+  for (const field of form.querySelectorAll('input[type="password"]')) {
+    field.value = "";
+  }
 }
 
 /** The values for a run, from the typed texts. An empty field is left out, unless the param has a

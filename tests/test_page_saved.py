@@ -232,14 +232,14 @@ def test_the_form_of_a_job_becomes_a_saved_command() -> None:
     }
     shown = saved_forms.saved_form(job)
     assert (shown["values"]["name"], shown["values"]["command"]) == ("", "deploy '$A'")
-    assert shown["params"] == [{"name": "A", "label": None, "default": "1", "choices": None}]
+    known = {"name": "A", "label": None, "default": "1", "choices": None, "secret": False}
+    assert shown["params"] == [known]
     params = [param("A", default="•••"), param("C", required=True, default="x")]
     form = FORM | {"values": shown["values"], "params": params, "cron": "@daily", "zone": "UTC"}
     body, wrong = saved_forms.parse_saved_form(form, job)  # type: ignore[arg-type]
     assert not wrong
     assert body["command"] == ["deploy", "$A"], "it was not changed"
     assert (body["env"], body["cron"], body["retries"]) == ({"B": "2"}, "@daily", 3)
-    known = {"name": "A", "label": None, "default": "1", "choices": None}
     assert body["params"] == [known, known | {"name": "C", "default": None}]
     assert "name" not in body and "saved" not in body
 
@@ -249,7 +249,7 @@ def test_a_job_that_replaces_its_saved_command_keeps_the_schedule() -> None:
     declared = {"name": "A", "label": "Which", "default": "0", "choices": ["0", "1"]}
     command = {"params": [declared], "cron": "@daily", "zone": "Asia/Tokyo", "paused": True}
     shown = saved_forms.saved_form(job, command)
-    assert shown["params"] == [declared | {"default": "1"}]
+    assert shown["params"] == [declared | {"default": "1", "secret": False}]
     assert (shown["cron"], shown["zone"], shown["paused"]) == ("@daily", "Asia/Tokyo", True)
 
 

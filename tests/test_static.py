@@ -1095,6 +1095,31 @@ def test_an_empty_field_is_a_value_only_if_there_is_a_default(script: Script) ->
     assert script(given, params=COMMAND["params"], typed=typed) == {"HOST": ""}
 
 
+SECRET = {"name": "PASSWORD", "label": None, "default": None, "choices": None, "secret": True}
+
+
+def test_the_field_of_a_secret_param_is_never_filled_in(script: Script) -> None:
+    html = script("fieldsHtml(params, {PASSWORD: 'hunter2'})", params=[SECRET])
+    assert 'type="password"' in html and "value=" not in html and "hunter2" not in html
+
+
+def test_a_link_contains_no_secret_value(script: Script) -> None:
+    params = [SECRET, *COMMAND["params"]]
+    values = {"PASSWORD": "hunter2", "VERSION": "1"}
+    assert script("publicValues(params, values)", params=params, values=values) == {"VERSION": "1"}
+    command = COMMAND | {"params": params}
+    problem = script("linkProblem(command, values)", command=command, values=values)
+    assert problem == (
+        "This link sets PASSWORD, which is secret. A link must not contain it: type it here."
+    )
+
+
+def test_a_command_with_a_secret_param_has_no_schedule(script: Script) -> None:
+    wrong = script("unscheduledParams(givenParams(params))", params=[SECRET])
+    sentence = "PASSWORD is secret, so this cannot run on a schedule."
+    assert wrong == {"param PASSWORD": sentence}
+
+
 def test_text_of_saved_commands_is_escaped(script: Script) -> None:
     evil = "<img onerror=x>'\""
     param = {"name": "A", "label": evil, "default": evil, "choices": None}

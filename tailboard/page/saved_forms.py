@@ -58,11 +58,19 @@ def saved_form(origin: Job, command: Job | None = None) -> dict[str, Any]:
 def given_params(job: Job, command: Job) -> list[Job]:
     """The params that a run of a saved command was given, each with its value as the default."""
     declared = {param["name"]: param for param in command.get("params", ())}
-    unknown = {"label": None, "choices": None}
-    return [
-        unknown | declared.get(name, {}) | {"name": name, "default": value}
+    unknown = {"label": None, "choices": None, "secret": False}
+    given = [
+        unknown | declared.get(name, {}) | {"name": name, "default": value, "secret": False}
         for name, value in shown_values(job).items()
     ]
+    secret = {"choices": None, "default": None, "secret": True}
+    names = job.get("secret_params") or ()
+    return given + [unknown | declared.get(name, {}) | secret | {"name": name} for name in names]
+
+
+def values_to_start(job: Job) -> dict[str, str]:
+    """The values of a run that the form of its saved command shows when it is started again."""
+    return {name: value for name, value in shown_values(job).items() if value != HIDDEN_VALUE}
 
 
 # --- From the form to the body of a request -------------------------------------------------------
@@ -109,12 +117,14 @@ def parse_param(param: ParamFields, env: dict[str, str]) -> Job:
     """A param as the API takes it. It leaves `env`, where its value is the default if the form
     hides it."""
     known = env.pop(param["name"], None)
+    named = {"name": param["name"], "label": param["label"].strip() or None}
+    if param.get("secret"):
+        return named | {"default": None, "choices": None, "secret": True}
     default = None if param["required"] else param["default"]
-    return {
-        "name": param["name"],
-        "label": param["label"].strip() or None,
+    return named | {
         "default": known if default == HIDDEN_VALUE else default,
         "choices": [line for line in param["choices"].split("\n") if line] or None,
+        "secret": False,
     }
 
 

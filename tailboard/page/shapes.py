@@ -117,6 +117,13 @@ class NewJob(TypedDict, total=False):
     notice: str  # says that nothing was queued
 
 
+class SavedStart(TypedDict):
+    """A saved command whose form the page opens."""
+
+    name: str
+    values: dict[str, str]  # param -> the value to fill in
+
+
 class HeaderResult(TypedDict, total=False):
     """What came of a click in the header."""
 
@@ -128,6 +135,7 @@ class HeaderResult(TypedDict, total=False):
     cancelling: str  # the ID of the job whose cancel the API has accepted
     notice: str  # a sentence to show as a toast
     deleted: str  # the ID of the job that was deleted
+    start: SavedStart  # instead of a rerun, for which the visitor must type secret values
 
 
 class HeaderAnswer(HeaderResult):
@@ -158,6 +166,7 @@ class ParamFields(TypedDict):
     default: str
     required: bool  # True: it has no default, whatever `default` contains
     choices: str  # one per line
+    secret: NotRequired[bool]  # True: it has neither a default nor choices
 
 
 class Origin(TypedDict, total=False):
@@ -226,8 +235,7 @@ class SavedAnswer(SavedResult):
 class UnconfirmedSubmit(TypedDict):
     """A submit that is not known to have reached the API."""
 
-    path: str
-    body: Job
+    digest: str  # of its path and its body, which can contain secret values
     key: str  # the Idempotency-Key that it was sent with
 
 
