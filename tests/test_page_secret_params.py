@@ -117,7 +117,7 @@ def test_a_param_is_made_secret_in_the_form(site: Site, page: Page) -> None:
     expect(editor.get_by_label("Default of PASSWORD")).to_be_disabled()
     expect(editor.get_by_role("textbox", name="Choices of PASSWORD")).to_have_count(0)
     editor.get_by_role("button", name="Save", exact=True).click()
-    expect(page.get_by_label("PASSWORD")).to_have_attribute("type", "password")
+    expect(page.locator("#param-PASSWORD")).to_have_attribute("type", "password")
     assert site.storage.saved.load("made-secret").params == [Param(name="PASSWORD", secret=True)]
 
 
