@@ -42,7 +42,7 @@ from tailboard.page.errands import (
     with_like,
 )
 from tailboard.page.forms import form_errors, form_values, is_same_job, parse_form
-from tailboard.page.guard import OriginGuard, locate_visitor
+from tailboard.page.guard import OriginGuard, ProxyGuard, locate_visitor
 from tailboard.page.loads import (
     load_listing,
     load_log,
@@ -549,7 +549,7 @@ def show_errands() -> None:
 
 def ask_for_token(error: Refused) -> None:
     """Draw the page again, with nothing but the component that asks for the token."""
-    replace_session(refuse(session(), error.status))
+    replace_session(refuse(session(), error.status, str(error)))
     st.rerun()
 
 
@@ -584,5 +584,6 @@ if __name__ == "__main__":
 else:
     # `streamlit run` looks for this name in the source, imports the file once and serves the app.
     app = st.App(
-        __file__, middleware=[Middleware(each) for each in (OriginGuard, ColdFrame, StaticCache)]
+        __file__,
+        middleware=[Middleware(each) for each in (ProxyGuard, OriginGuard, ColdFrame, StaticCache)],
     )

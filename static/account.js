@@ -1,5 +1,6 @@
 /* Who is signed in, and signing out: a part of the page's menu. */
 
+import { roleText } from "./access.js";
 import { page } from "./page_state.js";
 import { forgetSession } from "./stored_session.js";
 
@@ -10,9 +11,12 @@ export class Account {
     find("sign-out").addEventListener("click", () => signOut());
   }
 
-  draw({ name, signed_in: isSignedIn }) {
+  draw({ name, signed_in: isSignedIn, by_proxy: isByProxy }) {
     this.find("account").hidden = !isSignedIn;
-    this.find("account-name").textContent = name ? `Signed in as ${name}` : "Signed in";
+    this.find("sign-out").hidden = isByProxy; // the proxy keeps people signed in
+    const who = name ? `Signed in as ${name}` : "Signed in";
+    const limits = roleText();
+    this.find("account-name").textContent = limits ? `${name || who} · ${limits}` : who;
   }
 }
 

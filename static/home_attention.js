@@ -1,6 +1,7 @@
 /* What needs the visitor's attention: recent failures, jobs that cannot start, and schedules that
    do not run. Pure. */
 
+import { needOf } from "./access.js";
 import {
   escapeHtml,
   formatClock,
@@ -126,15 +127,15 @@ const HTML = {
     commandHtml(`tailboard worker --queues ${item.queue}`),
   paused: (item, context) =>
     textHtml(describePause(item), waitingText(item.count)) +
-    buttonsHtml(item, [["resume", "Resume", `Resume the queue ${item.queue}`]], context),
+    buttonsHtml(item, [["resume", "Resume", "queues", `Resume the queue ${item.queue}`]], context),
   failure: failureHtml,
   skipped: skippedHtml,
   stopped: (item, context) =>
     textHtml(`The schedule of ${item.name} is paused.`, "Scheduled runs are skipped.") +
-    buttonsHtml(item, [["unpause", "Resume schedule"], DISMISS], context),
+    buttonsHtml(item, [["unpause", "Resume schedule", "save"], DISMISS], context),
 };
 
-const DISMISS = ["dismiss", "Dismiss"];
+const DISMISS = ["dismiss", "Dismiss", ""]; // only for this browser, so everybody may
 
 function textHtml(text, more) {
   const rest = more ? `<span class="home-why">${escapeHtml(more)}</span>` : "";
@@ -171,7 +172,7 @@ function failureHtml(item, context) {
     `${statusIcon(newest.status, context.statuses)}<b>${escapeHtml(name)}</b></a>${count}` +
     `<span class="home-ago">${escapeHtml(ago)}</span>` +
     `<span class="home-why">${escapeHtml(explain(newest))}</span></span>` +
-    buttonsHtml(item, [["rerun", "Run again"], DISMISS], context)
+    buttonsHtml(item, [["rerun", "Run again", needOf("rerun", newest)], DISMISS], context)
   );
 }
 
@@ -193,12 +194,13 @@ function skippedHtml(item, context) {
   );
 }
 
+/** `buttons`: for each one what it does, its label, and the action of access.js that it needs. */
 function buttonsHtml(item, buttons, { isDown }) {
   const subject = escapeHtml(item.name ?? item.queue);
-  const all = buttons.map(([act, label, spoken = `${label} ${subject}`]) => {
+  const all = buttons.map(([act, label, needs, spoken = `${label} ${subject}`]) => {
     const disabled = isDown && act !== "dismiss" ? "disabled" : "";
     const key = escapeHtml(`${act} ${item.key}`);
-    return `<button type="button" data-act="${act}" data-key="${key}" aria-label="${escapeHtml(spoken)}" ${disabled}>${label}</button>`;
+    return `<button type="button" data-needs="${needs}" data-act="${act}" data-key="${key}" aria-label="${escapeHtml(spoken)}" ${disabled}>${label}</button>`;
   });
   return `<span class="home-buttons">${all.join("")}</span>`;
 }

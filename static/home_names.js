@@ -71,7 +71,7 @@ function rowHtml(entry, context) {
 
 function runHtml(title, isDown) {
   return (
-    `<span class="home-run"><button type="button" data-act="open-saved" data-name="${title}" ` +
+    `<span class="home-run"><button type="button" data-needs="run-saved" data-act="open-saved" data-name="${title}" ` +
     `data-key="run ${title}" ${isDown ? "disabled" : ""}>Run<span class="unseen"> ${title}</span></button></span>`
   );
 }

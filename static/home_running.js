@@ -1,5 +1,6 @@
 /* The running jobs of the home: their HTML, and what changes in it each second. */
 
+import { needOf } from "./access.js";
 import { setHtml } from "./dom.js";
 import { elapsed, escapeHtml, formatElapsed, formatUsual, statusIcon } from "./format.js";
 import { progressBarHtml, progressOfJob, progressText } from "./job_progress.js";
@@ -27,8 +28,10 @@ export function runningHtml({ jobs, more }, { statuses, link, isDown, asking, ca
   return `<ul class="home-items">${rows.join("")}</ul>${rest}`;
 }
 
-function cancelHtml({ id, title }, { isDown, isAsking, cancelled }) {
-  const name = escapeHtml(title);
+function cancelHtml(job, { isDown, isAsking, cancelled }) {
+  const { id } = job;
+  const name = escapeHtml(job.title);
+  const needs = needOf("cancel", job);
   const disabled = isDown ? "disabled" : "";
   const button = (act, label, kind = "") =>
     `<button type="button" class="${kind}" data-act="${act}" data-id="${escapeHtml(id)}" ` +
@@ -37,10 +40,10 @@ function cancelHtml({ id, title }, { isDown, isAsking, cancelled }) {
     return '<span class="home-buttons faint">Cancelling…</span>';
   }
   if (!isAsking) {
-    return `<span class="home-buttons">${button("ask-cancel", "Cancel")}</span>`;
+    return `<span class="home-buttons" data-needs="${needs}">${button("ask-cancel", "Cancel")}</span>`;
   }
   return (
-    '<span class="home-question" role="group" aria-label="Confirm">' +
+    `<span class="home-question" role="group" aria-label="Confirm" data-needs="${needs}">` +
     "<span>Cancel this job? It gets SIGTERM, then SIGKILL after 10 s.</span>" +
     `${button("cancel", "Cancel job", "primary")}${button("keep", "Keep running")}</span>`
   );

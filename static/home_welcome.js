@@ -1,5 +1,6 @@
 /* The home of a Tailboard that has no jobs yet. Pure. */
 
+import { can } from "./access.js";
 import { escapeHtml } from "./format.js";
 import { commandHtml } from "./home_attention.js";
 
@@ -27,8 +28,10 @@ export function welcomeHtml({ workers, slots, isDown, problem }) {
   const wrong = problem ? `<p class="home-error" role="alert">${escapeHtml(problem)}</p>` : "";
   return (
     `<p class="home-lead">Tailboard runs your team's scripts as jobs and shows their logs live.</p>` +
-    `<h2>No jobs yet. Try one:</h2><ul class="home-examples">${examples.join("")}</ul>${wrong}` +
-    `${workerHtml(workers, slots)}<p>Press <kbd>c</kbd> or choose “+ Run” to write your own.</p>`
+    (can("submit")
+      ? `<h2>No jobs yet. Try one:</h2><ul class="home-examples">${examples.join("")}</ul>${wrong}` +
+        `${workerHtml(workers, slots)}<p>Press <kbd>c</kbd> or choose “+ Run” to write your own.</p>`
+      : `<h2>No jobs yet.</h2>${workerHtml(workers, slots)}`)
   );
 }
 

@@ -1,6 +1,7 @@
 /* The buttons that act on the open job. Each asks first if its effect cannot be undone. While the API does not answer they are
    disabled, because nothing would be sent and nothing is repeated later. */
 
+import { needOf } from "./access.js";
 import { ask } from "./errands.js";
 import { isEnded } from "./format.js";
 import { hasCancelled } from "./job_order.js";
@@ -55,6 +56,9 @@ export class JobActions {
     // The button of a job that has just ended keeps its place, or another one would slide under the
     // pointer.
     this.find("cancel").hidden = isEnded(job) && this.lastOpen !== job.id;
+    this.find("cancel").dataset.needs = needOf("cancel", job);
+    this.find("run-again").dataset.needs = needOf("rerun", job);
+    this.find("rerun-after").dataset.needs = needOf("rerun", job);
     this.find("delete").hidden = !isEnded(job);
     this.find("save-command").hidden = !job.env_names; // until its details are loaded
     this.find("resume-queue").hidden = job.status !== "queued" || !page.pausedQueues.has(job.queue);

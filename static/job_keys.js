@@ -8,8 +8,10 @@ import { addKeyNote, addShortcut } from "./shortcuts.js";
 /** `find(name)` returns a node of the log pane by its class. */
 export function addJobKeys(find) {
   const press = (name) => () => pressButton(find(name));
-  addShortcut("r", "run the job again", press("run-again"), "Job");
-  addShortcut("x", "cancel the job", press("cancel"), "Job");
+  const needs = (name, action) => () => (page.address.job ? find(name).dataset.needs : action);
+  const [rerun, cancel] = [needs("run-again", "rerun-saved"), needs("cancel", "cancel-saved")];
+  addShortcut("r", "run the job again", press("run-again"), "Job", rerun);
+  addShortcut("x", "cancel the job", press("cancel"), "Job", cancel);
   addShortcut("l", "copy a link to the job", copyLink, "Job");
   addShortcut("d", "show or hide details", press("show-details"), "Job");
   addShortcut(

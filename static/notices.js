@@ -1,6 +1,7 @@
 /* The bell in the header, and its panel with the notifications of the last day. The panel loads them
    while it is open; until then, each refresh brings only their times. */
 
+import { can } from "./access.js";
 import { opensElsewhere, setHtml } from "./dom.js";
 import { ask } from "./errands.js";
 import { escapeHtml, formatCount } from "./format.js";
@@ -11,8 +12,8 @@ import { addShortcut } from "./shortcuts.js";
 
 const SEEN = "notices-seen"; // a setting: the time of the newest notification that was shown
 const MOST_COUNTED = 99;
-const EMPTY =
-  "<p>No notifications in the last day.</p>" +
+const EMPTY = "<p>No notifications in the last day.</p>";
+const HOW =
   '<p class="faint">To be notified of a saved command, choose + Run, then the command, Edit… and ' +
   "Notifications. The setting <code>TAILBOARD_NOTIFY</code> applies to all other jobs.</p>";
 const MORE = '<p class="faint">Older ones are not listed.</p>';
@@ -145,7 +146,7 @@ export class Notices {
       return '<p class="faint" role="status">Loading…</p>';
     }
     if (found.notices.length === 0) {
-      return EMPTY;
+      return can("save") ? EMPTY + HOW : EMPTY;
     }
     const link = (change) => page.link(change);
     const context = { statuses: page.statuses, now: page.now, link, seen };

@@ -1,6 +1,7 @@
 /* The top of the page: what is wrong, the search, the run form and the menu. Its component
    also sends most of the visitor's actions to the server and receives each refresh. */
 
+import { can } from "./access.js";
 import { Account } from "./account.js";
 import { EMPTY_ADDRESS } from "./address.js";
 import { markDrawn } from "./cold_frame.js";
@@ -37,7 +38,7 @@ class PageHeader {
     this.saved = new SavedPanel(this.find("run-form"), this.form);
     this.notices = new Notices((name) => this.find(name));
     this.toasts = new Toasts(this.find("toasts"));
-    this.listen("open-form", "click", () => this.form.open());
+    this.listen("open-form", "click", () => this.openRun());
     this.listen("search", "input", () => this.onSearch());
     this.listen("search", "keydown", (event) => this.onSearchKey(event));
     this.listen("refresh", "click", () => page.refresh());
@@ -48,9 +49,15 @@ class PageHeader {
     this.drawAddress = this.drawAddress.bind(this);
     page.on("address", this.drawAddress);
     addShortcut("/", "search jobs", () => this.find("search").focus(), "Page");
-    addShortcut("c", "run a job", () => this.form.open(), "Page");
+    addShortcut(
+      "c",
+      "run a job",
+      () => this.openRun(),
+      "Page",
+      () => "run-saved",
+    );
     addShortcut("?", "show keyboard shortcuts", () => this.showShortcuts(), "Page");
-    addKeyNote("Mod+Enter", "run what the form describes", "Page");
+    addKeyNote("Mod+Enter", "run what the form describes", "Page", () => "run-saved");
     page.toast = (text) => this.toasts.show(text);
     page.openForm = (values) => this.form.edit(values, "");
     adaptKeyHints(this.root);
@@ -162,6 +169,15 @@ class PageHeader {
 
   onInterval(event) {
     this.component.setStateValue("interval", event.target.value);
+  }
+
+  /** Opens the run form, or the saved commands for a visitor who may run nothing else. */
+  openRun() {
+    if (can("submit")) {
+      this.form.open();
+    } else {
+      this.saved.openList();
+    }
   }
 
   openPalette() {

@@ -6,6 +6,7 @@
    refresh has arrived), "tick" (each second), "bells" (the set of jobs to notify about has
    changed). */
 
+import { setRole } from "./access.js";
 import { addressLink, EMPTY_ADDRESS, filtersOf, readAddress } from "./address.js";
 import { progressOf } from "./job_reason.js";
 import { applyChanges } from "./job_rows.js";
@@ -40,7 +41,7 @@ class PageState extends EventTarget {
       ticket: "",
       noticed: null,
       paused: [],
-      me: { name: "", signed_in: false, named: false },
+      me: { name: "", role: "all", signed_in: false, by_proxy: false, named: false },
     };
     this.refreshedAt = Date.now();
     this.heardAt = Date.now(); // when the page's server last sent anything
@@ -178,6 +179,7 @@ class PageState extends EventTarget {
     this.heardAt = Date.now();
     this.status = status;
     this.statuses = status.statuses;
+    setRole(status.me.role);
     if (!status.problem) {
       this.hasHeard = true;
       this.refreshedAt = Date.now();

@@ -1,6 +1,7 @@
 /* What the palette offers. Each item has `act`, which is called when it is chosen. An item with
    `form` opens a form instead. */
 
+import { can } from "./access.js";
 import { EMPTY_ADDRESS } from "./address.js";
 import { ask } from "./errands.js";
 import { formatClock, formatStatus, statusIcon } from "./format.js";
@@ -55,7 +56,7 @@ function jobItem(job, isFound) {
 // --- Saved commands ---
 
 function savedItems(wanted) {
-  const commands = saved.commands ?? [];
+  const commands = can("run-saved") ? (saved.commands ?? []) : [];
   return (wanted ? commands : commands.slice(0, FIRST_SAVED)).map((command) => ({
     key: `saved ${command.saved}`,
     group: "Saved commands",
@@ -125,7 +126,9 @@ function queueItems() {
   const served = page.status.workers.flatMap((worker) => queueNames(worker.queues));
   const listed = page.jobs.map((job) => job.queue);
   const names = new Set([DEFAULT_QUEUE, ...served, ...listed, ...page.pausedQueues]);
-  return [...names].toSorted().flatMap((queue) => [switchItem(queue), showItem(queue)]);
+  const items = (queue) =>
+    can("queues") ? [switchItem(queue), showItem(queue)] : [showItem(queue)];
+  return [...names].toSorted().flatMap(items);
 }
 
 function showItem(queue) {

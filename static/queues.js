@@ -220,13 +220,13 @@ const QUESTIONS = {
 };
 
 function questionHtml(...parts) {
-  return `<span class="queue-question">${parts.join("")}</span>`;
+  return `<span class="queue-question" data-needs="queues">${parts.join("")}</span>`;
 }
 
 function buttonHtml(act, queue, label, spoken = label.replace("…", "")) {
   const name = escapeHtml(queue);
   return (
-    `<button type="button" data-act="${act}" data-queue="${name}" ` +
+    `<button type="button" data-needs="queues" data-act="${act}" data-queue="${name}" ` +
     `aria-label="${spoken} ${name}">${label}</button>`
   );
 }

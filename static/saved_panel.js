@@ -1,6 +1,7 @@
 /* Saved commands in the dialog that runs a job. The one that is chosen from their list replaces the
    run form, with a field for each of its params. */
 
+import { can } from "./access.js";
 import { copyByButton, opensElsewhere, setHtml, showWrong, submitByKey } from "./dom.js";
 import { HiddenValues } from "./hidden_values.js";
 import { commandOrderHtml } from "./job_order.js";
@@ -103,6 +104,12 @@ export class SavedPanel {
     }
   }
 
+  /** Shows the saved commands to a visitor who may run nothing else. */
+  openList() {
+    this.open("");
+    this.showList();
+  }
+
   open(name, values = {}) {
     if (!this.dialog.open) {
       this.dialog.showModal();
@@ -166,7 +173,10 @@ export class SavedPanel {
       writeSetting("has-saved", commands.length > 0);
     }
     const some = commands ? commands.length > 0 : readSetting("has-saved", false);
-    const isChosen = this.name !== "";
+    if (!can("submit")) {
+      this.name ||= commands?.[0]?.saved ?? ""; // there is no run form to show instead
+    }
+    const isChosen = this.name !== "" || !can("submit");
     this.dialog.classList.toggle("with-saved", some || isChosen);
     this.find("saved-side").hidden = !some && !isChosen;
     this.find("saved-none").hidden = some || !commands;
@@ -181,9 +191,9 @@ export class SavedPanel {
 
   drawChosen() {
     const { command } = this;
-    this.find("saved-title").textContent = this.name;
+    this.find("saved-title").textContent = this.name || "Saved commands";
     this.find("saved-body").hidden = !command;
-    this.find("saved-no-body").hidden = Boolean(command);
+    this.find("saved-no-body").hidden = Boolean(command) && can("run-saved");
     this.find("saved-say").textContent = this.sentence(command);
     this.find("saved-say").classList.toggle("waits", !saved.commands && !saved.error);
     if (!command) {
@@ -212,7 +222,7 @@ export class SavedPanel {
       return linkProblem(command, this.linked);
     }
     if (saved.commands) {
-      return `There is no saved command “${this.name}”.`;
+      return this.name ? `There is no saved command “${this.name}”.` : "There are none yet.";
     }
     return saved.error || "Loading…";
   }
@@ -248,7 +258,7 @@ export class SavedPanel {
 
   run(event) {
     event.preventDefault(); // which would close the dialog before the server has answered
-    if (this.command) {
+    if (this.command && can("run-saved")) {
       this.send("run", { name: this.name, values: this.values() });
     }
   }

@@ -4,6 +4,7 @@
    without it works outside of fields and dialogs only. The visitor can switch off all keys that
    type a character, because speech input types them by mistake (WCAG 2.1.4). */
 
+import { can } from "./access.js";
 import { readSetting, writeSetting } from "./page_state.js";
 
 const GROUPS = ["Page", "List", "Job", "Log"]; // in the order of the sheet
@@ -13,16 +14,21 @@ const shortcuts = new Map(); // key -> { key, does, act, group }
 const notes = []; // keys of the sheet that other code handles
 
 /** Calls `act` when the key is pressed; the key is left to the browser if `act` returns false.
-    `does` is what the sheet shows, and `group` is one of GROUPS. */
-export function addShortcut(key, does, act, group) {
-  shortcuts.set(key, { key, does, act, group });
+    `does` is what the sheet shows, and `group` is one of GROUPS. `needs()` returns the action of
+    access.js that the visitor must be allowed to do; "" if everybody may use the key. */
+export function addShortcut(key, does, act, group, needs = () => "") {
+  shortcuts.set(key, { key, does, act, group, needs });
 }
 
 /** Shows a key in the sheet that other code handles. */
-export function addKeyNote(key, does, group) {
+export function addKeyNote(key, does, group, needs = () => "") {
   if (!notes.some((note) => note.key === key && note.does === does)) {
-    notes.push({ key, does, group });
+    notes.push({ key, does, group, needs });
   }
+}
+
+function isAllowed({ needs }) {
+  return needs() === "" || can(needs());
 }
 
 export function areSingleKeysOn() {
@@ -35,13 +41,14 @@ export function setSingleKeys(on) {
 
 /** All keys of the sheet by group, as [name, members]. */
 export function shortcutGroups() {
-  const all = [...shortcuts.values(), ...notes];
+  const all = [...shortcuts.values(), ...notes].filter(isAllowed);
   return GROUPS.map((name) => [name, all.filter(({ group }) => group === name)]);
 }
 
 /** What the keys do, for the palette; without the actions on a job unless one is open. */
 export function shortcutActions(hasJob) {
-  return [...shortcuts.values()].filter(({ group }) => hasJob || !OF_A_JOB.includes(group));
+  const allowed = [...shortcuts.values()].filter(isAllowed);
+  return allowed.filter(({ group }) => hasJob || !OF_A_JOB.includes(group));
 }
 
 function isTyping(event) {
@@ -73,6 +80,9 @@ function pressedKey(event) {
 function onKey(event) {
   const shortcut = shortcuts.get(pressedKey(event));
   if (!shortcut || event.key === "Escape" || event.isComposing || isInDialog(event)) {
+    return;
+  }
+  if (!isAllowed(shortcut)) {
     return;
   }
   if (shortcut.act() !== false) {

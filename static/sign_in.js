@@ -50,7 +50,8 @@ class SignIn {
   /** Offers the stored key, or else shows the form. */
   ask() {
     const stored = storedSession();
-    if (stored && stored.key !== this.data.rejected && stored.key !== this.offered) {
+    const isUsable = this.data.can_sign_in && stored?.key !== this.data.rejected;
+    if (stored && isUsable && stored.key !== this.offered) {
       this.offer(stored);
       return;
     }

@@ -8,6 +8,7 @@ import requests
 
 from tailboard import client_http
 from tailboard.page import settings
+from tailboard.proxy_headers import ProxyUser
 
 PATIENCE = 5.0  # seconds until the API counts as not answering
 USER_AGENT = "tailboard-page"  # by which the API tells the page's requests from others
@@ -41,7 +42,12 @@ class Unreachable(ApiError):
 
 class Refused(ApiError):
     """The API refuses this visitor: 401 if it needs a token and got another one or none, 403 if it
-    has no token and serves only programs of its own machine."""
+    has no token and serves only programs of its own machine, or if it knows no role of the user
+    whom a proxy has signed in."""
+
+
+class Forbidden(ApiError):
+    """The visitor's role does not allow this. The visitor stays signed in."""
 
 
 class Visitor(NamedTuple):
@@ -50,6 +56,7 @@ class Visitor(NamedTuple):
     is_remote: bool  # False only if it is known to run on this machine
     address: str = ""  # empty if it is this machine or not known
     origin: str = ""  # of the page, as the browser has opened it
+    user: ProxyUser | None = None  # if a proxy has signed the visitor in
 
 
 class ApiClient:
@@ -58,9 +65,15 @@ class ApiClient:
     def __init__(
         self, token: str, visitor: Visitor, etag_cache: dict[str, requests.Response]
     ) -> None:
-        self.token = token
+        # A proxy's user is never somebody else, whatever the browser has stored or sent.
+        self.token = "" if visitor.user else token
         self.visitor = visitor
         self.etag_cache = etag_cache  # for each value of `keep`, the last answer
+
+    @property
+    def identity(self) -> str:
+        """What the API knows the visitor by. Visitors who share it get the same answers."""
+        return repr(self.visitor.user) if self.visitor.user else self.token
 
     def request(
         self,
@@ -108,6 +121,9 @@ class ApiClient:
     ) -> requests.Response:
         if self.visitor.is_remote:  # an API without a token refuses forwarded requests
             headers |= forwarding_headers(self.visitor.address)
+        if self.visitor.user:
+            for name, text in settings.PROXY.headers_of(self.visitor.user).items():
+                headers[name] = client_http.as_header(text)
         try:
             with client_http.HttpClient(settings.API, self.token, patience=PATIENCE) as http:
                 return http.request(
@@ -124,8 +140,7 @@ class ApiClient:
         except client_http.ApiError as error:
             if not error.problem:  # from another program, perhaps a proxy
                 raise ApiError(str(error)) from None
-            kind = Refused if error.status in (401, 403) else ApiError
-            raise kind(str(error), error.status) from None
+            raise refusal(error) from None
 
     def get_json(self, path: str, *names: str, keep: str = "") -> dict[str, Any]:
         """The JSON object that GET returns. Raises ApiError if it lacks one of `names`."""
@@ -137,6 +152,15 @@ class ApiClient:
         """The JSON object that POST returns. Raises ApiError if it lacks one of `names`."""
         answer = self.request("POST", path, body=body, key=key, is_long=is_long)
         return parse_json(answer, *names)
+
+
+def refusal(error: client_http.ApiError) -> ApiError:
+    """The exception for an answer of the API that is an error. One about the visitor's role names
+    the role that it `needs`."""
+    if error.status == 403 and "needs" in error.problem:
+        return Forbidden(str(error), error.status)
+    kind = Refused if error.status in (401, 403) else ApiError
+    return kind(str(error), error.status)
 
 
 def condition_headers(seen: str | None) -> dict[str, str]:

@@ -7,16 +7,21 @@ from collections.abc import Mapping
 from contextlib import suppress
 from ipaddress import ip_address
 
-from starlette.datastructures import MutableHeaders
+from starlette.datastructures import Headers, MutableHeaders
 from starlette.responses import PlainTextResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from streamlit.logger import get_logger
 
 from tailboard.page.client import Visitor
-from tailboard.page.settings import LISTED_ORIGINS
+from tailboard.page.settings import LISTED_ORIGINS, PROXY
+from tailboard.proxy_headers import ProxyRefused, ProxyUser
 
 log = get_logger(__name__)
 
+NO_USER = "sign in at the proxy: this page is served only through it"
+OTHER_SITE = "requests from another site's page are refused"
+HEALTH_PATH = "/_stcore/health"  # it says "ok" and nothing else
+OTHER_SITES = ("cross-site", "same-site")  # in Sec-Fetch-Site: not the page's own origin
 LOCAL_HOST = re.compile(r"(localhost|127(\.\d{1,3}){3}|\[::1\])(:\d+)?", re.IGNORECASE)
 
 
@@ -26,7 +31,20 @@ def locate_visitor(headers: Mapping[str, str], peer: str | None) -> Visitor:
     address = "" if peer is None else remote_address(peer)
     forwarded = "Forwarded" in headers or "X-Forwarded-For" in headers
     is_local = bool(LOCAL_HOST.fullmatch(headers.get("Host", ""))) and not forwarded and not address
-    return Visitor(not is_local, address, headers.get("Origin", ""))
+    user = find_user(headers)
+    return Visitor(not is_local or user is not None, address, headers.get("Origin", ""), user)
+
+
+def find_user(headers: Mapping[str, str]) -> ProxyUser | None:
+    """The user whom the proxy has named in the headers of a request that ProxyGuard has accepted.
+    Returns None only if no proxy signs visitors in."""
+    if not PROXY.user_header:
+        return None
+    given = [(name.encode("latin-1"), text.encode("latin-1")) for name, text in headers.items()]
+    user = PROXY.find_user(given, None)  # the peer has been checked
+    if user is None:
+        raise ProxyRefused(NO_USER)
+    return user
 
 
 def remote_address(text: str) -> str:
@@ -36,6 +54,63 @@ def remote_address(text: str) -> str:
         address = getattr(address, "ipv4_mapped", None) or address
         return "" if address.is_loopback else str(address)
     return ""
+
+
+class ProxyGuard:
+    """ASGI middleware: if a proxy signs visitors in, refuses every request that does not come from
+    the proxy with a user, with 403 and before Streamlit sees it. It never falls back to another
+    credential.
+
+    A cookie at the proxy signs the visitor in, and browsers send it with requests of other sites'
+    pages, too. Of those, only a link to the page is accepted.
+    """
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if why := describe_refusal(scope):
+            await PlainTextResponse(f"{why}\n", 403)(scope, receive, send)
+        else:
+            await self.app(scope, receive, send)
+
+
+def describe_refusal(scope: Scope) -> str:
+    """Why ProxyGuard refuses a request; "" if it does not."""
+    if scope["type"] == "lifespan" or scope["path"] == HEALTH_PATH:
+        return ""
+    try:
+        user = PROXY.find_user(scope["headers"], find_peer(scope))
+    except ProxyRefused as error:
+        log.warning("Refused a request: %s", error)
+        return str(error)
+    if not PROXY.user_header:
+        return ""
+    if user is None:
+        return NO_USER
+    return OTHER_SITE if is_from_other_site(scope) else ""
+
+
+def find_peer(scope: Scope) -> str | None:
+    """The address that has connected; None if it is this machine.
+
+    If that is a loopback address, uvicorn puts the address of X-Forwarded-For in its place, with
+    the port 0, which no connection has. An address with a port in that header looks like a peer,
+    and is refused unless it is listed."""
+    client = scope.get("client")
+    return client[0] if client and client[1] != 0 else None
+
+
+def is_from_other_site(scope: Scope) -> bool:
+    """Has another site's page made the browser send this, other than by a link to follow? Browsers
+    do not send an Origin with each GET."""
+    headers = Headers(scope=scope)
+    if headers.get("Sec-Fetch-Site") not in OTHER_SITES:
+        return False
+    if headers.get("Origin") in LISTED_ORIGINS:
+        return False
+    is_link = headers.get("Sec-Fetch-Mode") == "navigate" and scope.get("method") in ("GET", "HEAD")
+    return not (is_link and headers.get("Sec-Fetch-Dest") == "document")
 
 
 class OriginGuard:
@@ -67,8 +142,7 @@ class OriginGuard:
                 origin,
                 headers.get("Host"),
             )
-            refusal = PlainTextResponse("requests from another site's page are refused\n", 403)
-            await refusal(scope, receive, send)
+            await PlainTextResponse(f"{OTHER_SITE}\n", 403)(scope, receive, send)
             return
         await self.app(scope, receive, forbid_frames(send))
 

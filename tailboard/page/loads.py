@@ -39,18 +39,18 @@ TICKET_PERIOD = 300  # seconds until the page gets another ticket; each is valid
 FAILURES_PERIOD = 5  # seconds
 MOST_FAILURES = 50  # names in one answer of GET /attention
 WORKERS_PERIOD = 10  # seconds
-ME_PERIOD = 60  # seconds
+ME_PERIOD = 2  # seconds: the role can change while the page is open
 
 
 def fetch_json(
     _client: ApiClient,
-    token: str,
+    identity: str,
     path: str,
     method: str = "GET",
     body: Job | None = None,
     period: Any = 0,
 ) -> dict[str, Any]:
-    """The API's answer. `token` and `period` only distinguish the answers that are cached."""
+    """The API's answer. `identity` and `period` only distinguish the answers that are cached."""
     return parse_json(_client.request(method, path, body=body))
 
 
@@ -68,9 +68,9 @@ def cached_request(
     body: Job | None = None,
     period: Any = 0,
 ) -> dict[str, Any]:
-    """An answer that all visitors with the same token share, for ten minutes or until `period`
+    """An answer that all visitors with the same identity share, for ten minutes or until `period`
     changes."""
-    return cached_fetch()(client, client.token, path, method, body, period)
+    return cached_fetch()(client, client.identity, path, method, body, period)
 
 
 # --- The list and what is beside it ---------------------------------------------------------------
@@ -131,10 +131,13 @@ def load_totals(client: ApiClient, listing: Listing, zone: str | None) -> Totals
 def load_me(client: ApiClient) -> Me:
     """Who the visitor is. The API is asked once every ME_PERIOD."""
     found = cached_request(client, "/me", period=time.time() // ME_PERIOD)
+    is_by_proxy = client.visitor.user is not None
     return {
         "name": found.get("name") or "",
-        "signed_in": bool(client.token),
-        "named": bool(found.get("named")),
+        "role": found.get("role") or "all",  # an API of an earlier version has no roles
+        "signed_in": bool(client.token) or is_by_proxy,
+        "by_proxy": is_by_proxy,
+        "named": bool(found.get("named")) or is_by_proxy,
     }
 
 

@@ -64,6 +64,8 @@ def job_row(job: Job) -> Job:
     row = {name: job.get(name) for name in ROW_FIELDS}
     if job.get("after"):  # few jobs wait for others
         row["after"] = job["after"]
+    if job.get("saved"):  # some visitors may run only such jobs again, or cancel them
+        row["saved"] = job["saved"]
     if job.get("usual"):
         row["usual"] = listed_usual(job["usual"], datetime.now(UTC))
     if job.get("status") == "running":

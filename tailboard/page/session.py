@@ -9,6 +9,7 @@ from typing import Any
 import requests
 import streamlit as st
 
+from tailboard.page.guard import find_user
 from tailboard.page.shapes import (
     HeaderAnswer,
     Job,
@@ -19,6 +20,7 @@ from tailboard.page.shapes import (
     Totals,
     UnconfirmedSubmit,
 )
+from tailboard.proxy_headers import ProxyUser
 
 
 def empty_listing() -> Listing:
@@ -44,7 +46,7 @@ def empty_totals() -> Totals:
         "failed_today": "",
         "ticket": "",
         "noticed": None,
-        "me": {"name": "", "signed_in": False, "named": False},
+        "me": {"name": "", "role": "all", "signed_in": False, "by_proxy": False, "named": False},
     }
 
 
@@ -58,7 +60,9 @@ class Session:
 
     token: str = ""  # that the visitor has typed, or a session key
     kept: KeptSession | None = None  # the session that the visitor has just begun
+    user: ProxyUser | None = None  # if a proxy has signed the visitor in
     refused: int = 0  # the API's 401 or 403, if the page has to ask for the token
+    refused_why: str = ""  # the API's reason, for a visitor whom a proxy has signed in
     rejected: str = ""  # the session key that the API has refused
     sign_in_wrong: str = ""  # why the last attempt to sign in has failed
     sign_in_number: int = 0  # of the attempts to sign in and out
@@ -80,13 +84,17 @@ class Session:
 
 
 def session() -> Session:
-    """The session of the visitor whose page is being drawn or whose event is being handled."""
-    if "session" not in st.session_state:
-        st.session_state["session"] = Session()
-    found: Session = st.session_state["session"]
+    """The session of the visitor whose page is being drawn or whose event is being handled. It is a
+    new one if the tab has connected again after somebody else has signed in at the proxy."""
+    user = find_user(st.context.headers)
+    found: Session | None = st.session_state.get("session")
+    if found is None or found.user != user:
+        found = Session(user=user)
+        st.session_state["session"] = found
     return found
 
 
 def replace_session(state: Session) -> None:
     """Forget everything about the visitor, and begin with this state."""
+    state.user = find_user(st.context.headers)
     st.session_state["session"] = state

@@ -5,11 +5,15 @@ from __future__ import annotations
 
 import os
 import sys
+from typing import Any
 
 from streamlit.logger import get_logger
 
 from tailboard.env_file import load_env_file
-from tailboard.settings import API_URL_RE, parse_origins
+from tailboard.proxy_headers import ProxyRules, parse_networks
+from tailboard.settings import API_URL_RE, Settings, parse_origins, parse_setting
+
+PROXY_SETTINGS = ("user_header", "group_header", "proxy_secret", "proxies")
 
 
 def read_env_file() -> None:
@@ -39,8 +43,30 @@ def origins_setting(name: str) -> list[str]:
         sys.exit(str(error))
 
 
+def proxy_setting() -> ProxyRules:
+    """How a proxy names the visitors; without a user header if it does not."""
+    variables = {name: f"TAILBOARD_{name.upper()}" for name in PROXY_SETTINGS}
+    try:
+        given: dict[str, Any] = {
+            name: parse_setting(variable, os.environ[variable])
+            for name, variable in variables.items()
+            if os.environ.get(variable)
+        }
+        read = Settings(**given)
+        networks = parse_networks("TAILBOARD_PROXIES", read.proxies)
+    except ValueError as error:
+        sys.exit(str(error))
+    if read.user_header and os.environ.get("FORWARDED_ALLOW_IPS"):
+        sys.exit(
+            "FORWARDED_ALLOW_IPS must not be set together with TAILBOARD_USER_HEADER: it hides the "
+            "address from which a request has come"
+        )
+    return ProxyRules(read.user_header, read.group_header, read.proxy_secret, networks)
+
+
 read_env_file()
 API = url_setting("TAILBOARD_API", "http://127.0.0.1:5000")
 PUBLIC_API = url_setting("TAILBOARD_PUBLIC_API", API)  # the URL by which browsers reach the API
 # The page's origins, besides the address at which it is served.
 LISTED_ORIGINS = origins_setting("TAILBOARD_DASHBOARD")
+PROXY = proxy_setting()

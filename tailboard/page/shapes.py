@@ -54,9 +54,11 @@ class SentList(TypedDict):
 class Me(TypedDict):
     """Who the visitor is."""
 
-    name: str  # of the named token; empty if there is none
+    name: str  # of the named token, or of a proxy's user; empty if there is none
+    role: str  # read, run or all
     signed_in: bool  # False if the API needs no token
-    named: bool  # True if the API accepts named tokens
+    by_proxy: bool  # True if a proxy has signed the visitor in
+    named: bool  # True if visitors can have names
 
 
 class KeptSession(TypedDict):

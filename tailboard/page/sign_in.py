@@ -6,6 +6,7 @@ from __future__ import annotations
 from contextlib import suppress
 
 from tailboard.page.client import ApiClient, ApiError, Refused
+from tailboard.page.saved_forms import as_sentence
 from tailboard.page.session import Session
 from tailboard.page.shapes import KeptSession, SignInData
 from tailboard.sessions import is_session_key
@@ -47,7 +48,7 @@ def resume(state: Session, key: str) -> None:
     """Try a session key that the browser has stored. If the API refuses it, the next refresh asks
     for the token."""
     state.sign_in_number += 1
-    if is_session_key(key.encode()):
+    if is_session_key(key.encode()) and state.user is None:
         state.token, state.refused, state.rejected = key, 0, ""
     else:
         state.rejected = key
@@ -65,12 +66,13 @@ def sign_out(state: Session, client: ApiClient) -> Session:
     return Session(refused=401, sign_in_wrong=wrong, sign_in_number=state.sign_in_number + 1)
 
 
-def refuse(state: Session, status: int) -> Session:
+def refuse(state: Session, status: int, why: str = "") -> Session:
     """The state of a visitor whom the API has refused with 401 or 403. It contains nothing of what
-    the visitor has seen before."""
+    the visitor has seen before, but the API's reason for a visitor whom a proxy has signed in."""
     is_key = is_session_key(state.token.encode())
     return Session(
         refused=status,
+        refused_why=as_sentence(why) if state.user else "",
         rejected=state.token if is_key else "",
         sign_in_wrong=TOKEN_ENDED if state.token and not is_key else "",
         sign_in_number=state.sign_in_number + 1,
@@ -80,10 +82,11 @@ def refuse(state: Session, status: int) -> Session:
 def sign_in_data(state: Session) -> SignInData:
     """What static/sign_in.js receives."""
     is_refused = bool(state.refused)
+    message = TOKEN_MISSING if state.refused == 403 else ""
     return {
         "asks": is_refused,
-        "can_sign_in": state.refused == 401,
-        "message": TOKEN_MISSING if state.refused == 403 else "",
+        "can_sign_in": state.refused == 401 and state.user is None,
+        "message": state.refused_why if state.user else message,
         "wrong": state.sign_in_wrong,
         "rejected": state.rejected,
         "keep": None if is_refused else state.kept,

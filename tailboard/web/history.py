@@ -56,7 +56,7 @@ def group_by_name(runs: Iterable[Run]) -> dict[str, list[Run]]:
 
 
 def describe_failure(run: Run) -> dict[str, Any]:
-    return {name: getattr(run, name) for name in FAILURE_FIELDS}
+    return {name: getattr(run, name) for name in FAILURE_FIELDS} | {"saved": run.is_saved}
 
 
 def describe_name(runs: Sequence[Run]) -> dict[str, Any]:

@@ -216,6 +216,7 @@ def history_schemas() -> dict[str, Any]:
         "description": "Of the last ten runs that succeeded, seconds.",
     }
     newest = field_schemas(Job, ["id", "status", "exit_code", "reason", "hint", "finished_at"])
+    from_saved = {"type": "boolean", "description": "Did it come from a saved command?"}
     return {
         "Names": object_schema(
             names=array_of("Name"),
@@ -234,7 +235,7 @@ def history_schemas() -> dict[str, Any]:
         ),
         "Attention": object_schema(failures=array_of("Failures"), complete=complete),
         "Failures": object_schema(name=TEXT, count=COUNT, newest=refer("NewestFailure")),
-        "NewestFailure": object_schema(title=TEXT, **newest),
+        "NewestFailure": object_schema(title=TEXT, saved=from_saved, **newest),
     }
 
 
