@@ -20,7 +20,7 @@ const LEAST_ROLE = {
   queues: "all",
 };
 
-let role = "all"; // until the page's server has reported it
+let role = "read";
 let rule = ""; // as the shared style sheet has it
 
 export function can(action) {

@@ -1,6 +1,7 @@
 /* The home: whether everything is all right. It is shown while no log is open. It draws its parts
    from what HomeSource has loaded; HomeActions handles clicks and keys. */
 
+import { can } from "./access.js";
 import { asksForHome, EMPTY_ADDRESS } from "./address.js";
 import { setHtml } from "./dom.js";
 import { escapeHtml, formatCount } from "./format.js";
@@ -159,7 +160,8 @@ export class Home {
         : SKELETON;
     }
     const { workers, slots } = page.status;
-    return welcomeHtml({ workers, slots, isDown: this.isDown, problem: this.problem });
+    const { isDown, problem } = this;
+    return welcomeHtml({ workers, slots, isDown, problem, canSubmit: can("submit") });
   }
 
   /** What the parts need to draw. */

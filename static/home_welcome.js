@@ -1,6 +1,5 @@
 /* The home of a Tailboard that has no jobs yet. Pure. */
 
-import { can } from "./access.js";
 import { escapeHtml } from "./format.js";
 import { commandHtml } from "./home_attention.js";
 
@@ -19,7 +18,7 @@ export const EXAMPLES = [
 ];
 
 /** `slots` as in the header's data; `problem`: why the last example could not be started. */
-export function welcomeHtml({ workers, slots, isDown, problem }) {
+export function welcomeHtml({ workers, slots, isDown, problem, canSubmit }) {
   const examples = EXAMPLES.map(
     ({ name, command, what }, index) =>
       `<li><button type="button" data-act="example" data-index="${index}" data-key="example ${index}" ${isDown ? "disabled" : ""}>` +
@@ -28,7 +27,7 @@ export function welcomeHtml({ workers, slots, isDown, problem }) {
   const wrong = problem ? `<p class="home-error" role="alert">${escapeHtml(problem)}</p>` : "";
   return (
     `<p class="home-lead">Tailboard runs your team's scripts as jobs and shows their logs live.</p>` +
-    (can("submit")
+    (canSubmit
       ? `<h2>No jobs yet. Try one:</h2><ul class="home-examples">${examples.join("")}</ul>${wrong}` +
         `${workerHtml(workers, slots)}<p>Press <kbd>c</kbd> or choose “+ Run” to write your own.</p>`
       : `<h2>No jobs yet.</h2>${workerHtml(workers, slots)}`)

@@ -110,6 +110,8 @@ class PageHeader {
     }
     if (answer.job) {
       page.show(answer.job);
+    } else if (answer.wrong && !can("submit")) {
+      this.toasts.show(Object.values(answer.wrong).join("\n")); // the role has just changed
     } else if (answer.wrong) {
       this.form.showWrong(answer.wrong);
       this.form.open();

@@ -41,7 +41,7 @@ class PageState extends EventTarget {
       ticket: "",
       noticed: null,
       paused: [],
-      me: { name: "", role: "all", signed_in: false, by_proxy: false, named: false },
+      me: { name: "", role: "read", signed_in: false, by_proxy: false, named: false },
     };
     this.refreshedAt = Date.now();
     this.heardAt = Date.now(); // when the page's server last sent anything
@@ -55,6 +55,7 @@ class PageState extends EventTarget {
     this.bells = new Set(readSetting("bells", []));
     addEventListener("popstate", () => this.setAddress(readAddress(location.search)));
     setInterval(() => this.emit("tick"), TICK);
+    setRole("read"); // until the server has reported the visitor's role
   }
 
   emit(name) {

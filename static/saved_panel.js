@@ -178,6 +178,7 @@ export class SavedPanel {
     }
     const isChosen = this.name !== "" || !can("submit");
     this.dialog.classList.toggle("with-saved", some || isChosen);
+    this.dialog.classList.toggle("without-form", !can("submit"));
     this.find("saved-side").hidden = !some && !isChosen;
     this.find("saved-none").hidden = some || !commands;
     this.find("saved-none").textContent = NONE;

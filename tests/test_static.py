@@ -1265,7 +1265,7 @@ def test_text_of_jobs_is_escaped_in_the_home(script: Script) -> None:
                 runningHtml({ jobs: [hostile], more: false }, context),
                 nextHtml(schedules, context),
                 namesHtml({ names: [entry], more: 1, complete: false }, context),
-                welcomeHtml({ workers: [], slots: { all: 0 }, problem: evil }),
+                welcomeHtml({ workers: [], slots: { all: 0 }, problem: evil, canSubmit: true }),
             ].join("");
         })()""",
         statuses=STATUSES,

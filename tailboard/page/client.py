@@ -155,9 +155,9 @@ class ApiClient:
 
 
 def refusal(error: client_http.ApiError) -> ApiError:
-    """The exception for an answer of the API that is an error. One about the visitor's role names
-    the role that it `needs`."""
-    if error.status == 403 and "needs" in error.problem:
+    """The exception for an answer of the API that is an error. A 403 because of the visitor's role
+    names that role; a visitor without any role cannot even see the page."""
+    if error.status == 403 and error.problem.get("role"):
         return Forbidden(str(error), error.status)
     kind = Refused if error.status in (401, 403) else ApiError
     return kind(str(error), error.status)

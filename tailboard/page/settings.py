@@ -11,7 +11,13 @@ from streamlit.logger import get_logger
 
 from tailboard.env_file import load_env_file
 from tailboard.proxy_headers import ProxyRules, parse_networks
-from tailboard.settings import API_URL_RE, Settings, parse_origins, parse_setting
+from tailboard.settings import (
+    API_URL_RE,
+    Settings,
+    check_proxy_settings,
+    parse_origins,
+    parse_setting,
+)
 
 PROXY_SETTINGS = ("user_header", "group_header", "proxy_secret", "proxies")
 
@@ -53,6 +59,7 @@ def proxy_setting() -> ProxyRules:
             if os.environ.get(variable)
         }
         read = Settings(**given)
+        check_proxy_settings(read)
         networks = parse_networks("TAILBOARD_PROXIES", read.proxies)
     except ValueError as error:
         sys.exit(str(error))
