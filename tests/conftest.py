@@ -82,6 +82,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         help="jobs of the test of limits, keys and chains (default: 45)",
     )
     parser.addoption(
+        "--chaos-secrets",
+        type=int,
+        default=24,
+        help="jobs of the tests of secrets (default: 24)",
+    )
+    parser.addoption(
         "--shell", default="/bin/sh", help="the shims' shell in the crash matrix (default: /bin/sh)"
     )
 

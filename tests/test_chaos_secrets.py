@@ -1,0 +1,264 @@
+"""Chaos with secrets: jobs print them in many forms while workers, and Redis, are killed. No value
+may be left in any file but its own, and no client may have got one: `--chaos-secrets 1000` is the
+long run."""
+
+from __future__ import annotations
+
+import os
+import queue
+import random
+import shlex
+import string
+import subprocess
+import sys
+import threading
+import time
+from base64 import b64encode, urlsafe_b64encode
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from urllib.parse import quote, quote_plus
+
+import pytest
+import requests
+from conftest import ROOT, Processes, RedisServer, end_jobs, quick_worker, wait_until
+from programs.print_secrets import pieces
+from test_redis import followed, read_all
+
+from storage import Store
+from tailboard.folder.folder_store import FolderStore
+from tailboard.job import Job
+from tailboard.machines.redis_store import RedisStore
+from tailboard.status import FINISHED
+
+PROGRAM = str(ROOT / "tests" / "programs" / "print_secrets.py")
+FOLLOWERS = 6  # at a time
+SIGNS = string.ascii_letters + string.digits + "+/=&%?$\\'\"(*) #~é€"
+
+
+def random_value(dice: random.Random) -> bytes:
+    """A password or, sometimes, several lines like those of a key."""
+    lines = dice.choice((1, 1, 1, 3))
+    texts = ["".join(dice.choices(SIGNS, k=dice.randrange(8, 60))) for _ in range(lines)]
+    return "\n".join(texts).encode()
+
+
+class Vault:
+    """The folder of the secrets. Everything outside of it is searched for their values."""
+
+    def __init__(self, folder: Path, dice: random.Random) -> None:
+        self.folder = folder
+        self.values = {f"SECRET_{n}": random_value(dice) for n in range(5)}
+        folder.mkdir(mode=0o700)
+        for name, value in self.values.items():
+            with open(
+                folder / name, "xb", opener=lambda path, flags: os.open(path, flags, 0o600)
+            ) as f:
+                f.write(value + b"\n")
+
+    def needles(self) -> Iterator[bytes]:
+        """What must not be found: each line of a value, and the encoded forms of it and of all."""
+        for value in self.values.values():
+            for text in {value, *value.split(b"\n")}:
+                encoded = (b64encode(text), urlsafe_b64encode(text), quote(text, "").encode())
+                for form in (text, *encoded, quote_plus(text).encode()):
+                    if len(text) >= 4 and b"\n" not in form:
+                        yield form
+
+    def check(self, place: Path) -> int:
+        """Searches all files of a folder; returns how many bytes these are."""
+        needles, size = set(self.needles()), 0
+        for path in place.rglob("*"):
+            if path.is_relative_to(self.folder) or not path.is_file():
+                continue
+            content = path.read_bytes()
+            size += len(content)
+            for needle in needles:
+                assert needle not in content, f"a value is in {path}"
+        return size
+
+
+class Jobs:
+    """Jobs that print their secrets, and clients that follow them."""
+
+    def __init__(self, store: Store, vault: Vault, count: int, dice: random.Random) -> None:
+        self.store, self.vault = store, vault
+        self.expected: dict[str, bytes] = {}  # by the job's ID: its log as readers may see it
+        self.followed: dict[str, bytes] = {}
+        self.to_follow: queue.Queue[str | None] = queue.Queue()
+        self.errors: list[BaseException] = []
+        for number in range(count):
+            names = sorted(dice.sample(sorted(vault.values), dice.randrange(1, 4)))
+            self.submit(number, names, retries=dice.choice((0, 0, 1)))
+
+    def submit(self, number: int, names: list[str], retries: int) -> None:
+        code = min(retries, 1)
+        words = [sys.executable, "-I", "-S", PROGRAM, str(number), str(code)]
+        # A short job that ends before its output is sent is as interesting as a long one.
+        job = self.store.submit(Job(command=shlex.join(words), secrets=names, retries=retries))
+        values = [self.vault.values[name] for name in names]
+        once = b"".join(piece.shown for piece in pieces(values, str(number)))
+        attempts = [once, *(b"--- attempt 2 ---\n" + once for _ in range(retries))]
+        self.expected[job.id] = b"".join(attempts)
+        self.to_follow.put(job.id)
+
+    def is_over(self) -> bool:
+        with suppress(OSError):  # Redis is being restarted
+            counts = self.store.counts()
+            return sum(counts[status] for status in FINISHED) == len(self.expected)
+        return False
+
+    @contextmanager
+    def followers(self, url: str) -> Iterator[None]:
+        """Clients that follow all jobs, some of them at a time."""
+
+        def follow() -> None:
+            try:
+                self.follow_some(url)
+            except BaseException as error:
+                self.errors.append(error)
+
+        threads = [threading.Thread(target=follow) for _ in range(FOLLOWERS)]
+        for thread in threads:
+            self.to_follow.put(None)
+            thread.start()
+        yield
+        for thread in threads:
+            thread.join()
+        assert not self.errors, self.errors
+
+    def follow_some(self, url: str) -> None:
+        while (job_id := self.to_follow.get()) is not None:
+            headers = {"Accept": "text/event-stream", "Last-Event-ID": "0"}
+            seen: list[str] = []
+            logs = f"{url}/jobs/{job_id}/logs?follow=1"
+
+            def is_ended(
+                logs: str = logs, headers: dict[str, str] = headers, seen: list[str] = seen
+            ) -> bool:
+                return followed(logs, headers, seen) is not None
+
+            wait_until(is_ended, 200)
+            self.followed[job_id] = "".join(seen).encode()
+
+    def check(self, url: str) -> None:
+        """Checks what readers see of each log, to the byte."""
+        for job_id, expected in self.expected.items():
+            with self.store.open_log(job_id) as log:
+                assert read_all(log.read, log.start, log.size) == expected, job_id
+            download = requests.get(f"{url}/jobs/{job_id}/logs?download=1", timeout=20)
+            assert download.content == expected == self.followed[job_id], job_id
+
+
+@pytest.fixture
+def count(pytestconfig: pytest.Config) -> int:
+    return int(pytestconfig.getoption("--chaos-secrets"))
+
+
+@pytest.fixture
+def dice() -> random.Random:
+    seed = random.randrange(1 << 32)
+    print(f"chaos-secrets: {seed=}")
+    return random.Random(seed)
+
+
+@pytest.fixture
+def vault(tmp_path: Path, dice: random.Random) -> Vault:
+    return Vault(tmp_path / "secrets", dice)
+
+
+def disturb(
+    start: Callable[[str], subprocess.Popen[bytes]],
+    restart: Callable[[], None],
+    is_over: Callable[[], bool],
+    dice: random.Random,
+) -> int:
+    """Kills one of two workers, or restarts the server, until all jobs have ended; how often."""
+    workers = {name: start(name) for name in "ab"}
+    kills = 0
+    while not is_over():
+        pause = time.monotonic() + dice.uniform(0.1, 0.6)
+        wait_until(lambda pause=pause: is_over() or time.monotonic() > pause)  # type: ignore[misc]
+        kills += 1
+        if dice.random() < 0.2:
+            restart()
+            continue
+        name = dice.choice("ab")
+        workers[name].kill()
+        workers[name].wait()
+        workers[name] = start(name)
+    return kills
+
+
+@pytest.mark.timeout(3600)
+def test_no_value_is_left_in_a_jobs_folder(
+    folder: Path,
+    processes: Processes,
+    tmp_path: Path,
+    vault: Vault,
+    dice: random.Random,
+    count: int,
+) -> None:
+    store = FolderStore(folder)
+    jobs = Jobs(store, vault, count, dice)
+    url = processes.api()
+
+    def start(_: str) -> subprocess.Popen[bytes]:
+        return processes.start(*quick_worker(), "--slots", "4", TAILBOARD_SECRETS=str(vault.folder))
+
+    begun = time.monotonic()
+    with jobs.followers(url):
+        kills = disturb(start, lambda: None, jobs.is_over, dice)
+    jobs.check(url)
+    size = vault.check(tmp_path)
+    seconds = time.monotonic() - begun
+    print(
+        f"chaos-secrets: {count} jobs in a folder, {kills} kills, {size:,} bytes, {seconds:.0f} s"
+    )
+    store.close()
+
+
+@pytest.mark.timeout(3600)
+def test_no_value_is_left_on_machines_or_in_redis(
+    redis: RedisServer,
+    processes: Processes,
+    tmp_path: Path,
+    vault: Vault,
+    dice: random.Random,
+    count: int,
+) -> None:
+    store = RedisStore(redis.url)
+    jobs = Jobs(store, vault, count, dice)
+    url = processes.api(TAILBOARD_STORAGE=redis.url)
+    spools = tmp_path / "spools"
+    spools.mkdir()
+
+    def start(name: str) -> subprocess.Popen[bytes]:
+        return processes.start(
+            *quick_worker(),
+            *("--slots", "3"),
+            TAILBOARD_STORAGE=redis.url,
+            TAILBOARD_SPOOL=str(spools / name),
+            TAILBOARD_SECRETS=str(vault.folder),
+        )
+
+    def restart() -> None:
+        redis.kill()
+        redis.start()
+
+    begun = time.monotonic()
+    try:
+        with jobs.followers(url):
+            kills = disturb(start, restart, jobs.is_over, dice)
+        jobs.check(url)
+        redis.do("CONFIG", "SET", "rdbcompression", "no")
+        redis.do("SAVE")
+        size = vault.check(tmp_path)
+    finally:
+        for spool in spools.iterdir():
+            end_jobs(FolderStore(spool))
+        store.close()
+    seconds = time.monotonic() - begun
+    print(
+        f"chaos-secrets: {count} jobs on 2 machines, {kills} kills, {size:,} bytes, {seconds:.0f} s"
+    )
