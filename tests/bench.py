@@ -85,6 +85,7 @@ def redis_figures(asked: argparse.Namespace) -> list[Figure]:
     return [
         Figure("redis-jobs", lambda folder: bench_redis.throughput(folder, asked.jobs)),
         Figure("redis-memory", lambda folder: bench_redis.memory(folder, 1_000)),
+        Figure("redis-masking", bench_redis.masking),
         Figure("redis-recovery", bench_redis.recovery),
         Figure("redis-one-follower", lambda folder: bench_redis.following(folder, 1)),
         Figure("redis-followers", lambda folder: bench_redis.following(folder, asked.followers)),

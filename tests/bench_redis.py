@@ -13,14 +13,17 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
-from bench_logs import measure_followers
+from bench_logs import measure_followers, write_log
 from conftest import Processes, RedisServer, end_jobs, server_binary, wait_until
 from figures import each, quantiles, say, say_alone
+from machines import RedisMachine
 from proxy import Proxy
 
 from tailboard.job import Job
-from tailboard.machines.redis_machines import RedisMachines
-from tailboard.status import FINISHED
+from tailboard.journal import Outcome
+from tailboard.machines.redis_machines import REDIS_LOG_KEPT, RedisMachines
+from tailboard.sealed import Sealer
+from tailboard.status import FINISHED, Status
 
 PATIENCE = 120  # seconds to wait for a worker to exit
 
@@ -165,6 +168,37 @@ def following(folder: Path, followers: int) -> None:
     with several_machines(folder) as machines:
         machines.worker("following")
         measure_followers(machines.store, machines.processes.api(), folder, followers)
+
+
+def masking(folder: Path) -> None:
+    """How fast the relay sends a log to Redis if its job has three secrets, and if it has none."""
+    rounds: list[tuple[float, float]] = []
+    with several_machines(folder) as machines:
+        with closing(RedisMachine(machines.redis.url, str(folder / "spool"))) as machine:
+            for _ in range(9):
+                rounds.append((seconds_to_send(machine, 3), seconds_to_send(machine, 0)))
+    masked, plain = (
+        REDIS_LOG_KEPT / 1e6 / statistics.median(times) for times in zip(*rounds, strict=True)
+    )
+    say("a log with 3 secrets to Redis : without secrets", masked, plain, "MB/s", "target 0.8")
+
+
+def seconds_to_send(machine: RedisMachine, secrets: int) -> float:
+    """The time for as much of a log as Redis keeps."""
+    machine.submit(Job(command="true"))
+    held = machine.claim("bench", "host")
+    assert held is not None
+    with held:
+        values = {f"SECRET_{n}": os.urandom(20).hex().encode() for n in range(secrets)}
+        if secrets:
+            Path(held.folder, "secrets").write_bytes(Sealer(machine.spool.root).seal(values))
+        write_log(Path(held.folder, "output.log"), REDIS_LOG_KEPT)
+        (seconds,) = each(1, machine.sync)
+        assert machine.redis.get(held.job.id).log_size == REDIS_LOG_KEPT
+        os.truncate(f"{held.folder}/output.log", 0)
+        held.finish(Outcome(Status.SUCCEEDED, 0))
+    machine.sync()
+    return seconds
 
 
 def recovery(folder: Path) -> None:
