@@ -496,7 +496,9 @@ def create_app(config: Mapping[str, Any] | None = None) -> Flask:
         access = guard(app)
         keep_audit_log(app)
         settings = Settings.read(env)
-        store = storage.open_store(settings.storage, settings.unreachable, create=is_server())
+        store = storage.open_store(
+            settings.storage, settings.unreachable, is_server(), settings.secret_key
+        )
         app.extensions["tailboard"] = AppState(settings, store, access)
     except (OSError, ValueError) as error:
         raise CannotStart(str(error)) from None

@@ -559,16 +559,16 @@ def load_logs(store: Logs, job_id: str, tail: int = 1000) -> str:
 
 
 def open_store(
-    url: str, unreachable: int = UNREACHABLE, create: bool = True
+    url: str, unreachable: int = UNREACHABLE, create: bool = True, secret_key: str = ""
 ) -> FolderStore | RedisStore:
     """The storage at a URL: a folder or Redis; ValueError for anything else. `create`: see
-    `open_folder`."""
+    `open_folder`; `secret_key`: the file of a SharedKey, for Redis."""
     if is_redis(url):
         from tailboard.machines.redis_store import (
             RedisStore,
         )  # imported here: a folder does not need it
 
-        return RedisStore(url, unreachable)
+        return RedisStore(url, unreachable, secret_key)
     return open_folder(url, create)
 
 

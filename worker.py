@@ -469,7 +469,7 @@ def make_redis_worker(settings: Settings, drain: bool, on_stop: str, info: Worke
     from tailboard.machines.spool import open_spool
 
     check_private("TAILBOARD_SPOOL", settings.spool)
-    store = RedisMachines(settings.storage, settings.unreachable)
+    store = RedisMachines(settings.storage, settings.unreachable, settings.secret_key)
     scheduler = None if drain else Scheduler(store, store.now)
     with suppress(OSError):  # Redis is unreachable: the relay logs that and tries again
         store.check()

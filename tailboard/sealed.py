@@ -23,22 +23,13 @@ class Sealer:
 
     def seal(self, values: Mapping[str, bytes]) -> bytes:
         """The values, encrypted. Makes the key if there is none yet. OSError if that fails."""
-        from cryptography.fernet import Fernet  # imported here: it takes memory and time
-
-        text = json.dumps({name: value.decode("latin-1") for name, value in values.items()})
         self.make_key()
-        return Fernet(read_small(self._path())).encrypt(text.encode())
+        return encrypt(read_small(self._path()), values)
 
     def unseal(self, sealed: bytes) -> dict[str, bytes]:
         """The values that `seal` has encrypted. ValueError if they are damaged or were encrypted
         with another key; OSError if the key cannot be read."""
-        from cryptography.fernet import Fernet, InvalidToken
-
-        try:
-            found = json.loads(Fernet(read_small(self._path())).decrypt(sealed))
-            return {name: value.encode("latin-1") for name, value in found.items()}
-        except (InvalidToken, ValueError):
-            raise ValueError(f"the values do not fit the key in {self._path()}") from None
+        return decrypt(read_small(self._path()), sealed, self._path())
 
     def make_key(self) -> None:
         """Make the key durably, if there is none yet: 32 random bytes, as Fernet takes them."""
@@ -48,3 +39,23 @@ class Sealer:
 
     def _path(self) -> str:
         return f"{self.root}/{KEY_FILE}"
+
+
+def encrypt(key: bytes, values: Mapping[str, bytes]) -> bytes:
+    """The values, encrypted with a key as Fernet takes it: 32 bytes in URL-safe base64."""
+    from cryptography.fernet import Fernet  # imported here: it takes memory and time
+
+    text = json.dumps({name: value.decode("latin-1") for name, value in values.items()})
+    return Fernet(key).encrypt(text.encode())
+
+
+def decrypt(key: bytes, sealed: bytes, path: str) -> dict[str, bytes]:
+    """The values that `encrypt` has encrypted with this key, which is in the file `path`.
+    ValueError if they are damaged or were encrypted with another key."""
+    from cryptography.fernet import Fernet, InvalidToken
+
+    try:
+        found = json.loads(Fernet(key).decrypt(sealed))
+        return {name: value.encode("latin-1") for name, value in found.items()}
+    except (InvalidToken, ValueError):
+        raise ValueError(f"the values do not fit the key in {path}") from None

@@ -75,6 +75,7 @@ class Settings:
     notify: str = ""  # the rules of jobs that have none, see notify_rules.parse_rules
     page: str = ""  # the URL of the page, for links in messages; see `Settings.page_url`
     job_env: str = ""  # variables that jobs get in any case, with commas between
+    secret_key: str = ""  # a file: the key of the values of secret params in Redis
     secrets: str = ""  # the folder of the secrets that jobs name; "": $CREDENTIALS_DIRECTORY
     audit_days: int = 365  # how long the lines of the audit log are kept; 0: no limit
     user_header: str = ""  # the header in which a proxy names the visitor, such as Remote-User

@@ -381,9 +381,12 @@ def test_a_job_without_its_values_fails_instead_of_running_without_them(
 # --- Redis ----------------------------------------------------------------------------------------
 
 
-def test_redis_refuses_secret_params(redis: RedisServer) -> None:
+def test_redis_refuses_secret_params_without_a_shared_key(redis: RedisServer) -> None:
     client = create_app({"STORAGE": redis.url}).test_client()
-    error = "secret params need a jobs folder; with Redis, use `secrets`, whose values are in files"
+    error = (
+        "with Redis, secret params need the setting TAILBOARD_SECRET_KEY; or use `secrets`, whose "
+        "values are in files"
+    )
     for check in ("", "?check=1"):
         answer = client.put(f"/saved/deploy{check}", json=BODY)
         assert (answer.status_code, answer.get_json()["detail"]) == (400, f"params: {error}")

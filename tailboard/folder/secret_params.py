@@ -18,8 +18,9 @@ from tailboard.sealed import Sealer
 log = logging.getLogger("storage")
 
 FILE = "secret-params"
-ONLY_IN_FOLDERS = (
-    "secret params need a jobs folder; with Redis, use `secrets`, whose values are in files"
+NO_SHARED_KEY = (
+    "with Redis, secret params need the setting TAILBOARD_SECRET_KEY; or use `secrets`, whose "
+    "values are in files"
 )
 
 

@@ -31,6 +31,7 @@ class Assignment:
     log_size: int | None  # of earlier attempts on other machines; None: there is no log
     record: bytes  # the line of job.json
     journal: bytes
+    has_secret_params: bool
 
 
 class Taken(NamedTuple):
@@ -125,6 +126,7 @@ class SpoolEntry:
     log_held: int  # bytes at the end of the log that could be the beginning of a secret's value
     log_start: int
     log_at: float
+    has_secret_values: bool  # those of its secret params are in its folder
 
     @property
     def is_waiting(self) -> bool:

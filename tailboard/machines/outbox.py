@@ -51,6 +51,7 @@ class Sent:
     has_log: bool = False
     journal: bytes | None = None  # None: send it again
     place: str = ""
+    has_secret_values: bool = False  # Redis still has those of its secret params
     times: int = 0  # bytes of its samples that Redis has
     worker: str | None = None  # the worker that claimed it
     queue: str = ""
@@ -184,6 +185,7 @@ class Outbox:
         sent = self.follow(entry.id)
         sent.entry, sent.queue = entry, entry.queue
         sent.journal, sent.place = entry.journal, entry.place
+        sent.has_secret_values = entry.has_secret_values
         self._watch(sent, entry)
         self.changed.discard(entry.id)
 
@@ -295,7 +297,7 @@ class Outbox:
             return
         if not entry.is_over or entry.log_size != 0:  # else the report says that the log is empty
             yield from self._log_messages(sent, entry)
-        if sent.journal != entry.journal or sent.place != entry.place:
+        if not is_reported(sent, entry):
             size = entry.log_size if entry.is_over and entry.log_size is not None else -1
             yield Message(entry, "report", self._report(entry, size))
 
@@ -390,6 +392,7 @@ class Outbox:
             self.forget(entry.id)
         else:
             sent.journal, sent.place = entry.journal, entry.place
+            sent.has_secret_values = entry.has_secret_values
 
     def _restore(self, entry: SpoolEntry) -> bytes:
         """Put back a job that Redis has lost. The answer is as for a report."""
@@ -442,6 +445,12 @@ class Outbox:
             self.errors.report(f"cancel={job_id}", error)
             return False
         return True
+
+
+def is_reported(sent: Sent, entry: SpoolEntry) -> bool:
+    """Does Redis know everything of the job but its log?"""
+    drops_values = sent.has_secret_values and not entry.has_secret_values
+    return sent.journal == entry.journal and sent.place == entry.place and not drops_values
 
 
 def place_to_send(offset: int, log_start: int, log_size: int, held: int) -> tuple[int, str]:

@@ -6,7 +6,7 @@ import json
 import logging
 import os
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -135,7 +135,8 @@ class RedisMachines(RedisStore):
         try:
             if max(len(record), len(journal)) > SMALL_FILE:
                 raise ValueError(f"it is larger than {SMALL_FILE:,} bytes")
-            version = parse_record(record, job_id).version
+            job = parse_record(record, job_id)
+            version = job.version
             if version < VERSION:
                 raise ValueError(f"it has version {version}")
         except (ValueError, RecursionError) as error:
@@ -146,7 +147,7 @@ class RedisMachines(RedisStore):
             self.link.run("defer", job_id, token, version)
             return None
         log_size = parse_count(size) if size else None
-        return Assignment(job_id, token, log_size, record, journal)
+        return Assignment(job_id, token, log_size, record, journal, bool(job.secret_params))
 
     def past_log(self, assignment: Assignment) -> LogTail:
         if not assignment.log_size:
@@ -160,6 +161,18 @@ class RedisMachines(RedisStore):
         )
         offset, data = none_if_damaged(stored) or (begin, b"")
         return LogTail(int(offset), data, none_if_damaged(times) or b"")
+
+    def secret_values(self, assignment: Assignment) -> Mapping[str, str]:
+        if not assignment.has_secret_params:
+            return {}
+        (found,) = self.link.ask(("HGET", self.link.key(f"state:{assignment.id}"), "params"))
+        try:
+            if self.params_key is None:
+                raise ValueError("TAILBOARD_SECRET_KEY is not set on this machine")
+            return self.params_key.unseal(found or b"")
+        except ValueError as error:
+            log.error("secret values cannot be read job=%s reason=%r", assignment.id, str(error))
+            return {}
 
     def give_back_one(self, job_id: str, token: str) -> bool:
         return self.override(job_id, Status.QUEUED, token, Status.QUEUED, "")
@@ -179,7 +192,8 @@ class RedisMachines(RedisStore):
     def report(self, entry: SpoolEntry, size: int, following: NextRun | None = None) -> Command:
         confirms = int(entry.place == "taken")
         delay = entry.seconds_to_retry() if entry.status_for_redis is Status.QUEUED else 0.0
-        rest = (entry.token, entry.status_for_redis, entry.journal, size, confirms, delay)
+        drops = int(entry.place == "running" and not entry.has_secret_values)
+        rest = (entry.token, entry.status_for_redis, entry.journal, size, confirms, delay, drops)
         if following is None:
             return self.link.script("report", entry.id, *rest)
         job = replace(following.job, id=new_id(), submitted_at=utc())

@@ -25,7 +25,7 @@ from tailboard.errors import (
 from tailboard.folder import job_folders
 from tailboard.folder.folder_store import SECRET_BYTES
 from tailboard.folder.job_folders import fill_finished, fill_running
-from tailboard.folder.secret_params import ONLY_IN_FOLDERS
+from tailboard.folder.secret_params import NO_SHARED_KEY
 from tailboard.job import Job, encode_record, matches, parse_record, shorten
 from tailboard.journal import parse_journal
 from tailboard.judge import judge
@@ -50,6 +50,7 @@ from tailboard.machines.redis_notices import RedisNotices
 from tailboard.machines.redis_pauses import RedisPauses
 from tailboard.machines.redis_saved import RedisSaved
 from tailboard.machines.redis_sessions import RedisSessions
+from tailboard.machines.shared_key import SharedKey
 from tailboard.notices import wait_request
 from tailboard.notifier import Notifier
 from tailboard.order import RunningJob
@@ -86,9 +87,11 @@ class RedisStore:
     """A Store: jobs in Redis, shared by several machines. It shows a running job as its machine has
     reported it. `RedisMachines` adds what a machine's relay needs."""
 
-    seals_params = False  # machines share no key
-
-    def __init__(self, url: str, unreachable: int = UNREACHABLE) -> None:
+    def __init__(self, url: str, unreachable: int = UNREACHABLE, secret_key: str = "") -> None:
+        """`secret_key`: the file of a SharedKey; "": jobs cannot have secret params. ValueError if
+        it cannot be used."""
+        self.params_key = SharedKey(secret_key) if secret_key else None
+        self.seals_params = self.params_key is not None
         self.link = RedisLink(url)
         self.feed = RedisFeed(self.link)
         self.unreachable = unreachable  # seconds
@@ -357,19 +360,28 @@ class RedisStore:
 
     def submit(self, job: Job, key: str | None = None, request: str | None = None) -> Job:
         check_queue(job.queue)
-        if job.secret_params:
-            raise ValueError(ONLY_IN_FOLDERS)
+        sealed = self._seal_params(job)
         self.check_policy()
         known = None if key is None else self._job_of_earlier_key(key, job)
         if known is not None:
             return replace(known, is_repeat=True)
-        job = replace(job, id=new_id(), submitted_at=utc())
-        given = given_id(self.link.run("submit", *submit_arguments(job, key, request)), job)
+        job = replace(job, id=new_id(), submitted_at=utc(), secret_values={})
+        arguments = submit_arguments(job, key, request, sealed)
+        given = given_id(self.link.run("submit", *arguments), job)
         if given == job.id:
             return job
         known = self.get(given)
         check_request(known, self._request_of(given), request)
         return replace(known, is_repeat=True)
+
+    def _seal_params(self, job: Job) -> bytes:
+        """The values of its secret params, encrypted. ValueError if it has some and there is no
+        key."""
+        if not job.secret_params:
+            return b""
+        if self.params_key is None:
+            raise ValueError(NO_SHARED_KEY)
+        return self.params_key.seal(job.secret_values)
 
     def _request_of(self, job_id: str) -> str | None:
         """The hash of the request that submitted a job; None if it is not known. It is not stored
@@ -546,8 +558,11 @@ class RedisStore:
         return self.state_field(job_id, "cancel")
 
 
-def submit_arguments(job: Job, key: str | None, request: str | None) -> Sequence[Any]:
-    """The arguments of submit.lua. `key`: an Idempotency-Key."""
+def submit_arguments(
+    job: Job, key: str | None, request: str | None, sealed: bytes = b""
+) -> Sequence[Any]:
+    """The arguments of submit.lua. `key`: an Idempotency-Key; `sealed`: the values of its secret
+    params, encrypted."""
     name = "" if key is None else hash_key(key)
     at = f"{parse_time(job.not_before):.3f}" if job.not_before else ""
     stored = job.id, job.queue, encode_record(job), name, job.saved or "", at, request or ""
@@ -555,7 +570,7 @@ def submit_arguments(job: Job, key: str | None, request: str | None) -> Sequence
     ordered = job.key or "", job.if_busy or "", int(job.urgent), after, utc()
     wait = wait_request(job)
     noticed = rules_word(job), "1" if job.pings else "", "" if wait is None else f"{wait.at:.3f}"
-    return *stored, *ordered, *noticed
+    return *stored, *ordered, *noticed, sealed
 
 
 def rules_word(job: Job) -> str:

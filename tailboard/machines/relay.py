@@ -379,7 +379,8 @@ class Relay:
         new = []
         for assignment in found:
             if not self.spool.holds(assignment.id):
-                new.append((assignment, self.store.past_log(assignment)))
+                values = self.store.secret_values(assignment)
+                new.append((assignment, self.store.past_log(assignment), values))
                 self.outbox.expect(assignment)
                 continue
             try:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Protocol
 
 from tailboard.folder.retention import Retention
@@ -124,6 +124,10 @@ class RelayStore(Protocol):
         """The last part of the log of earlier attempts on other machines, which this machine
         continues. It begins at a multiple of BLOCK bytes, so that the hole before it in the spool's
         copy hides no byte."""
+
+    def secret_values(self, assignment: Assignment) -> Mapping[str, str]:
+        """The values of its secret params, by name. Empty, and logged as an error, if they cannot
+        be read: the job then fails to start."""
 
     def give_back_one(self, job_id: str, token: str) -> bool:
         """Queue a job that was taken with this token and not confirmed (taken -> queued). False if

@@ -33,6 +33,8 @@ from tailboard.folder.folder_store import FolderStore, naming_setting
 from tailboard.folder.job_folders import LOOKUPS
 from tailboard.folder.lanes import Entry
 from tailboard.folder.retention import Retention
+from tailboard.folder.secret_params import FILE as SECRET_PARAMS
+from tailboard.folder.secret_params import seal_params
 from tailboard.job import Job, parse_record
 from tailboard.journal import cancelled_line, parse_journal, token_in
 from tailboard.judge import Verdict
@@ -231,6 +233,9 @@ class Spool(FolderStore):
     ) -> SpoolEntry | None:
         """Read the job in this folder. The journal is read before the log's size, so that the size
         is final if the journal says that the job has ended."""
+        # Before the journal, which cannot be read if the folder has moved: then its values would
+        # only seem to be gone.
+        has_values = os.path.lexists(f"{folder}/{SECRET_PARAMS}")
         journal = self._read_journal(folder)
         size, held, start, at = self._read_log_state(job_id, place, folder)
         status = Status.QUEUED if place in self.EXTRA else Status(place)
@@ -238,6 +243,7 @@ class Spool(FolderStore):
         if known is not None and token in (known.token, ""):  # "": the journal was destroyed
             new = replace(known, status=status, place=place, folder=folder, journal=journal)
             new.log_size, new.log_held, new.log_start, new.log_at = size, held, start, at
+            new.has_secret_values = has_values
             return new
         record = read_small(f"{folder}/job.json")
         if not token.startswith(f"{self.name}:"):
@@ -245,7 +251,7 @@ class Spool(FolderStore):
         queue = "default"
         with suppress(ValueError, RecursionError):  # the job has changed its own record
             queue = parse_record(record, job_id).queue
-        log = size, held, start, at
+        log = size, held, start, at, has_values
         return SpoolEntry(job_id, status, place, folder, token, queue, record, journal, *log)
 
     def _read_log_state(
@@ -310,12 +316,12 @@ class Spool(FolderStore):
 
     # What the relay changes
 
-    def receive(self, found: Sequence[tuple[Assignment, LogTail]]) -> None:
+    def receive(self, found: Sequence[tuple[Assignment, LogTail, Mapping[str, str]]]) -> None:
         """Write taken jobs durably into taken/, where no worker sees them. All are written before
         the first fsync, so that the file system can flush them together."""
         if not found:
             return
-        drafts = [self._draft(assignment, past) for assignment, past in found]
+        drafts = [self._draft(*each) for each in found]
         for draft in drafts:
             for name in ("job.json", "journal", "output.log"):
                 with suppress(FileNotFoundError):
@@ -325,8 +331,11 @@ class Spool(FolderStore):
             os.rename(draft, f"{self.root}/taken/{os.path.basename(draft)}")
         fsync_folder(f"{self.root}/taken")
 
-    def _draft(self, assignment: Assignment, past: LogTail) -> str:
-        """Write a job into tmp/; returns its folder. `past`: the end of its earlier log."""
+    def _draft(
+        self, assignment: Assignment, past: LogTail, secret_values: Mapping[str, str]
+    ) -> str:
+        """Write a job into tmp/; returns its folder. `past`: the end of its earlier log;
+        `secret_values`: of its secret params."""
         if not ID_RE.fullmatch(assignment.id):
             raise ValueError(f"{assignment.id[:80]!r} is not the ID of a job")
         draft = f"{self.root}/tmp/{assignment.id}"
@@ -338,6 +347,7 @@ class Spool(FolderStore):
             "job.json": assignment.record + b"\n",
             "journal": assignment.journal + b"\n" + line + b"\n",
         }
+        seal_params(self.root, draft, secret_values)
         if past.times:
             contents["times"] = past.times
         for name, content in contents.items():

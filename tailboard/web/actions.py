@@ -9,7 +9,7 @@ from flask import Response, abort, current_app, request
 
 from tailboard.chains import check_then
 from tailboard.errors import check_seen
-from tailboard.folder.secret_params import ONLY_IN_FOLDERS
+from tailboard.folder.secret_params import NO_SHARED_KEY
 from tailboard.job import Job
 from tailboard.saved_command import Param, SavedCommand, check_room, encode_command
 from tailboard.values import check_queue
@@ -93,7 +93,7 @@ def make_command(name: str, body: object, like: str | None) -> SavedCommand:
     command = SavedCommand(**fields, saved=name)
     command.check()
     if command.secret_names() and not state().store.seals_params:
-        raise ValueError(f"params: {ONLY_IN_FOLDERS}")
+        raise ValueError(f"params: {NO_SHARED_KEY}")
     if command.notify or command.ping:
         stored = find_command(name)
         rules, ping = (stored.notify, stored.ping) if stored else (None, None)

@@ -260,6 +260,7 @@ end
 
 -- Wakes what waits for a job that has ended or is deleted.
 local function finish(id)
+  redis.call('HDEL', P..'state:'..id, 'params')
   local key = fields(id, 'job_key')[1]
   if key then
     try('ZREM', P..'keyed:'..key, id)
@@ -332,7 +333,7 @@ local function cancel_queued(id, reason, at)
 end
 
 -- Stores the status and the journal of a job, see report.lua. Returns `to` if it was stored.
-local function report(id, token, to, journal, size, confirms, delay)
+local function report(id, token, to, journal, size, confirms, delay, drops_params)
   local s = fields(id, 'status', 'queue', 'token', 'takes', 'log_size', 'cancel', 'pings')
   if not is_status(s[1]) then return 'absent' end
   local compared, job = compare(token, s[1], s[3], s[4]), record(id)
@@ -342,6 +343,7 @@ local function report(id, token, to, journal, size, confirms, delay)
   if s[6] and to ~= 'cancelled' and (to ~= 'running' or confirms == '1') then return 'cancel' end
   if confirms == '1' and s[1] == 'queued' and is_paused(s[2]) then return 'paused' end
   if tonumber(size) > number(s[5]) then return 'log' end
+  if drops_params == '1' then redis.call('HDEL', P..'state:'..id, 'params') end
   leave(id, s[1], s[2], token, to)
   if size == '0' and not s[5] then redis.call('HSET', P..'state:'..id, 'log_size', 0) end
   redis.call('SET', P..'job:'..id, string.match(job, '^[^\n]*\n')..journal)
@@ -519,7 +521,8 @@ end
 
 -- See submit.lua.
 local function submit(
-  id, queue, job, key, saved, at, request, job_key, if_busy, urgent, parents, now, notify, pings, wait
+  id, queue, job, key, saved, at, request, job_key, if_busy, urgent, parents, now, notify, pings, wait,
+  params
 )
   if key ~= '' then
     local known = try('GET', P..'key:'..key)
@@ -537,6 +540,7 @@ local function submit(
     if request ~= '' then redis.call('HSET', P..'state:'..id, 'request', request) end
   end
   redis.call('HSET', P..'state:'..id, 'takes', 0)
+  if params ~= '' then redis.call('HSET', P..'state:'..id, 'params', params) end
   redis.call('ZADD', P..'all', 0, id)
   if saved ~= '' then
     redis.call('LPUSH', P..'saved-runs:'..saved, id)

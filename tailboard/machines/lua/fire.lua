@@ -7,7 +7,7 @@
 -- ARGV[4]  its new schedule
 -- ARGV[5]  a line about missed or skipped runs, of which people are to be notified ('': none)
 -- ARGV[6]  ID of the job that it is about, if there is no job to submit
--- ARGV[7...21]  the job, as ARGV[1...15] of submit.lua; omitted if there is no job to submit
+-- ARGV[7...22]  the job, as ARGV[1...16] of submit.lua; omitted if there is no job to submit
 --
 -- Returns the ID of the job, '' if there is no job to submit, and false if the record or the
 -- schedule has changed. If submit.lua would return a list, returns that and changes nothing.

@@ -8,6 +8,7 @@
 -- ARGV[5]  bytes of the log that Redis must already hold (-1: any number)
 -- ARGV[6]  1 if this report confirms a take, else 0
 -- ARGV[7]  seconds until a job that is queued again may start (0: at once)
+-- ARGV[8]  1 if the job no longer needs the values of its secret params, else 0
 --
 -- Returns the new status if the report was stored. Otherwise it changes nothing and returns
 --   absent    Redis does not have the job

@@ -2,19 +2,19 @@
 -- neither.
 --
 -- KEYS[1]  prefix of all keys
--- ARGV[1...7]  as in report.lua
--- ARGV[8]  a line for the journal, if the run that follows this job cannot start because another
+-- ARGV[1...8]  as in report.lua
+-- ARGV[9]  a line for the journal, if the run that follows this job cannot start because another
 --          job has its key
--- ARGV[9]  what the ID of that other job replaces in the line
--- ARGV[10...24]  the run that follows this job, as ARGV[1...15] of submit.lua. It is submitted if
+-- ARGV[10] what the ID of that other job replaces in the line
+-- ARGV[11...26]  the run that follows this job, as ARGV[1...16] of submit.lua. It is submitted if
 --          the report is stored
 --
 -- Returns what report.lua returns.
 
-local id, to, line, place = ARGV[1], ARGV[3], ARGV[8], ARGV[9]
-local answer = report(unpack(ARGV, 1, 7))
+local id, to, line, place = ARGV[1], ARGV[3], ARGV[9], ARGV[10]
+local answer = report(unpack(ARGV, 1, 8))
 if answer == to then
-  local following = submit(unpack(ARGV, 10))
+  local following = submit(unpack(ARGV, 11))
   if type(following) == 'table' then
     redis.call('APPEND', P..'job:'..id, (string.gsub(line, place, following[2], 1)))
   end

@@ -16,6 +16,7 @@
 -- ARGV[13] its own rules of notifications: 'some', 'none' ('': as the default says)
 -- ARGV[14] 1 if its saved command has a ping URL ('': none)
 -- ARGV[15] when it has been queued for too long, in seconds since 1970 ('': never)
+-- ARGV[16] the values of its secret params, encrypted ('': none)
 --
 -- Returns the ID of the job: this one, or the one that has the Idempotency-Key. If it changed
 -- nothing because of another job, returns {'absent', the ID of a job that it would wait for}, or
