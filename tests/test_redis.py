@@ -1210,7 +1210,7 @@ def test_a_copied_spool_without_its_name_file_is_another_spool(
     worker.kill()
     spool = team.spool("a")
     (taken,) = team.store.take(spool.name, 1, []).jobs
-    spool.receive([(taken, team.store.past_log(taken))])
+    spool.receive([(taken, team.store.past_log(taken), {})])
     (team.place / "a" / "taken" / waiting.id).rename(spool.root + f"/queued/default/{waiting.id}")
     shutil.copytree(team.place / "a", team.place / "b")
     (team.place / "b" / "name").unlink()

@@ -16,7 +16,6 @@ from tailboard.folder.claim import Claim
 from tailboard.journal import Outcome
 from tailboard.machines.outbox import FULL_LOG_KEPT, LOG_CHUNK
 from tailboard.machines.redis_machines import REDIS_LOG_KEPT
-from tailboard.sealed import Sealer
 from tailboard.status import Status
 
 VALUE = b"correct horse battery staple"
@@ -49,14 +48,7 @@ class SecretJob:
         assert claim is not None
         self.claim: Claim = claim
         self.id = claim.job.id
-        self.seal(*(values or (VALUE,)))
-
-    def seal(self, *values: bytes) -> None:
-        """Stores these values as a worker does before it opens the log."""
-        sealed = Sealer(self.machine.spool.root).seal({f"S{n}": v for n, v in enumerate(values)})
-        temporary = f"{self.claim.folder}/secrets.new"
-        Path(temporary).write_bytes(sealed)
-        os.rename(temporary, f"{self.claim.folder}/secrets")
+        claim.seal_secrets(values or (VALUE,))
 
     def write(self, data: bytes) -> bytes:
         """Appends to the log; returns what Redis has of it then."""
@@ -69,23 +61,13 @@ class SecretJob:
         with self.machine.redis.open_log(self.id) as log:
             return read_all(log.read, log.start, log.size)
 
-    def mask(self) -> None:
-        """Masks the log on the disk, as a worker does at the end of an attempt."""
-        path = Path(self.claim.folder, "output.log")
-        content = path.read_bytes()
-        with open(path, "r+b") as file:
-            file.write(content.replace(VALUE, STARS))
-
     def finish(self, status: Status = Status.SUCCEEDED) -> None:
-        """Ends the job for good as a worker does: the log is masked before anyone can see it."""
-        self.mask()
-        os.unlink(f"{self.claim.folder}/secrets")
+        """Ends the job for good."""
         self.claim.finish(Outcome(status, 0))
         self.machine.sync()
 
     def retry(self) -> None:
         """Ends this attempt; another one follows, so the values stay in the folder."""
-        self.mask()
         self.claim.requeue(Outcome(Status.FAILED, 1))
         self.claim.release()
 
@@ -193,6 +175,33 @@ def test_values_are_not_sent_to_another_machine(
     assert job.id not in str(list(Path(job.machine.spool.root).rglob("secrets")))
 
 
+def test_a_job_that_is_cancelled_between_two_attempts_keeps_no_values(
+    team: Team, job: SecretJob
+) -> None:
+    job.write(VALUE + b" corr")
+    team.store.cancel(job.id, "enough")
+    job.claim.requeue(Outcome(Status.FAILED, 1))
+    job.claim.release()
+    assert Path(job.machine.spool.root, "returned", "default", job.id, "secrets").exists()
+    job.machine.sync()
+    assert team.store.status(job.id) is Status.CANCELLED
+    (folder,) = Path(job.machine.spool.root).glob(f"cancelled/*/{job.id}")
+    assert not (folder / "secrets").exists()
+    assert (folder / "output.log").read_bytes() == STARS + b" corr" == job.in_redis()
+
+
+def test_a_result_that_comes_too_late_is_set_aside_without_values(
+    team: Team, job: SecretJob
+) -> None:
+    job.write(VALUE + b" corr")
+    team.store.mark_lost(job.machine.spool.name, "gone")
+    job.retry()
+    job.machine.sync()
+    (aside,) = Path(job.machine.spool.root, "set-aside").iterdir()
+    assert (aside / "output.log").read_bytes() == STARS + b" corr"
+    assert not (aside / "secrets").exists()
+
+
 def test_a_log_that_is_cut_in_the_middle_of_a_value_is_masked(
     job: SecretJob, redis: RedisServer
 ) -> None:
@@ -203,7 +212,6 @@ def test_a_log_that_is_cut_in_the_middle_of_a_value_is_masked(
     redis.do("CONFIG", "SET", "maxmemory", "1mb")
     with job.claim.open_log_for_append() as file:
         file.write(VALUE * count)
-    # The worker has not masked the log, as after a crash between its steps.
     job.claim.requeue(Outcome(Status.FAILED, 1))
 
     def is_sent() -> bool:

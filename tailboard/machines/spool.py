@@ -31,10 +31,11 @@ from tailboard.folder.cancel import cancel_queued, request_cancel
 from tailboard.folder.claim import Claim, lock_queued, lock_times
 from tailboard.folder.folder_store import FolderStore, naming_setting
 from tailboard.folder.job_folders import LOOKUPS
+from tailboard.folder.job_secrets import JobSecrets
 from tailboard.folder.lanes import Entry
 from tailboard.folder.retention import Retention
 from tailboard.folder.secret_params import FILE as SECRET_PARAMS
-from tailboard.folder.secret_params import seal_params
+from tailboard.folder.secret_params import drop_params, seal_params
 from tailboard.job import Job, parse_record
 from tailboard.journal import cancelled_line, parse_journal, token_in
 from tailboard.judge import Verdict
@@ -414,6 +415,9 @@ class Spool(FolderStore):
                 last = parse_journal(os.pread(journal, SMALL_FILE, 0))[-1]
                 append_line(journal, {"ended": cancelled_line(entry.place, last, reason)})
                 os.fsync(journal)
+            # A job in returned/ keeps what its next attempt needs.
+            JobSecrets(self.root, entry.folder).close()
+            drop_params(entry.folder)
             self.move_folder(entry.folder, f"{self.root}/{Status.CANCELLED}/{entry.id[:8]}")
 
     def return_waiting(self, count: int) -> None:
