@@ -150,7 +150,7 @@ function extraHtml(row, name, isFirst, isOpen) {
     `${row.secret ? "" : choices}` +
     '<label class="save-check" title="Typed for each run, and shown nowhere">' +
     `<input type="checkbox" data-set="secret" aria-label="${name} is secret" ${checked(row.secret)}>` +
-    "secret</label>" +
+    "Secret, typed for each run</label>" +
     `<button type="button" class="param-up" aria-label="Move ${name} up" ` +
     `${isFirst ? "disabled" : ""}>Move up</button></div>`
   );

@@ -241,6 +241,31 @@ def test_a_job_with_secret_values_is_not_rerun_without_them(
     assert client.get("/jobs").get_json()["counts"]["queued"] == 0
 
 
+# --- The log --------------------------------------------------------------------------------------
+
+
+def test_the_log_of_a_job_shows_no_value(
+    client: FlaskClient, folder: Path, worker: Callable[..., Any], gate: Gate, tmp_path: Path
+) -> None:
+    """Neither while it runs nor, on the disk, when it has ended; nor does its reason or hint."""
+    prints = 'echo "error: got $PASSWORD"'
+    save(client, command=f"{prints}; {gate.wait}; {prints}; exit 3", retries=1)
+    job_id = run(client)["id"]
+    line = f"error: got {'*' * len(VALUE.encode())}\n"
+    worker()
+    wait_until(lambda: log_text(client, job_id) == line)
+    gate.open()
+    wait_until(lambda: client.get(f"/jobs/{job_id}").get_json()["status"] == "failed")
+    assert log_text(client, job_id) == f"{line * 2}--- attempt 2 ---\n{line * 2}"
+    assert files_with(VALUE, tmp_path) == []
+    assert client.get(f"/jobs/{job_id}").get_json()["hint"] == line.strip()
+    assert not list(folder.rglob(f"{job_id}/secrets"))
+
+
+def log_text(client: FlaskClient, job_id: str) -> str:
+    return client.get(f"/jobs/{job_id}/logs").get_data(as_text=True)
+
+
 # --- How long the values are stored ---------------------------------------------------------------
 
 
