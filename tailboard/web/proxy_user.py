@@ -45,8 +45,12 @@ def raw_headers() -> list[Header]:
     raw: list[Header] | None = request.environ.get(RAW_HEADERS)
     if raw is not None:
         return raw
-    given = request.headers.items()
-    return [(name.encode("latin-1"), value.encode("latin-1")) for name, value in given]
+    return [(encode(name), encode(value)) for name, value in request.headers.items()]
+
+
+def encode(text: str) -> bytes:
+    """The bytes of a header. What is not Latin-1, which no server delivers, is in no name."""
+    return text.encode("latin-1", "backslashreplace")
 
 
 def is_sent_by_proxy() -> bool:
