@@ -19,6 +19,7 @@ from tailboard.values import is_text, is_time, known_fields, parse_time, utc
 
 SESSION_AGE = 30 * 86_400  # seconds
 MAX_SESSIONS = 1_000  # of all people; a new one ends the oldest
+MAX_OF_NAME = 100  # of one named token, so that a token that can only read signs out no others
 KEY_PREFIX = "tbs_"
 KEY_BYTES = 32
 KEY_RE = re.compile(rb"tbs_[A-Za-z0-9_-]{43}")

@@ -1493,6 +1493,22 @@ def test_a_new_session_ends_the_oldest_if_there_are_too_many(
     assert kept == [False, False, True, True, True]
 
 
+def test_a_named_token_ends_only_its_own_sessions_if_it_has_too_many(
+    store: WorkerStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """So a token with the role `read` cannot sign everybody out."""
+    monkeypatch.setattr(sessions_module, "MAX_OF_NAME", 2)
+    names = ["ben", "anna", None, "anna", None, "anna", None, "anna"]
+    made = []
+    for day, name in enumerate(names, 1):
+        session = new_session("hash of a token", name)[1]
+        made.append(replace(session, expires_at=f"2099-01-0{day}T00:00:00.000Z"))
+        store.sessions.add(made[-1])
+    kept = [each for each in made if store.sessions.find(each.key_sha256)]
+    assert [each.name for each in kept] == ["ben", None, None, "anna", None, "anna"]
+    assert kept[3:] == made[5:]
+
+
 # --- Saved commands -------------------------------------------------------------------------------
 
 BACKUP: dict[str, Any] = {

@@ -18,16 +18,16 @@ class SessionFiles:
 
     def add(self, session: Session) -> None:
         self.make_folder()
-        self._remove_old()
+        self._remove_old(session.name)
         replace_whole(self._path(session.key_sha256), session.encode(), f"{self.root}/tmp")
         fsync_folder(self.root)
 
     def make_folder(self) -> None:
         os.makedirs(self.home, mode=0o700, exist_ok=True)
 
-    def _remove_old(self) -> None:
-        """Make room for a new session: remove those that have expired or are damaged, and the
-        oldest if there are too many."""
+    def _remove_old(self, name: str | None) -> None:
+        """Make room for a new session of this name: remove those that have expired or are damaged,
+        and the oldest if there are too many, or too many of this name."""
         found: list[Session] = []
         for path in paths_in(self.home):
             session = self.find(os.path.basename(path))
@@ -37,7 +37,10 @@ class SessionFiles:
             else:
                 found.append(session)
         found.sort(key=lambda session: session.expires_at)
-        for session in found[: max(0, len(found) + 1 - sessions.MAX_SESSIONS)]:
+        same = [session for session in found if name is not None and session.name == name]
+        surplus = found[: max(0, len(found) + 1 - sessions.MAX_SESSIONS)]
+        surplus += same[: max(0, len(same) + 1 - sessions.MAX_OF_NAME)]
+        for session in surplus:
             self.end(session.key_sha256)
 
     def find(self, key_sha256: str) -> Session | None:

@@ -11,7 +11,8 @@ from tailboard.values import parse_time
 
 
 class RedisSessions:
-    """The sessions in Redis: session:SHA256, which expires, and the sorted set `sessions`."""
+    """The sessions in Redis: session:SHA256, which expires, and the sorted sets `sessions` and
+    sessions:NAME of all sessions and of those of a named token."""
 
     def __init__(self, link: RedisLink) -> None:
         self.link = link
@@ -26,6 +27,8 @@ class RedisSessions:
             f"{ends:.3f}",
             f"{time.time():.3f}",
             sessions.MAX_SESSIONS,
+            session.name or "",
+            sessions.MAX_OF_NAME,
         )
 
     def find(self, key_sha256: str) -> Session | None:

@@ -62,6 +62,7 @@
 --   epoch            a random word, which is lost if Redis is emptied
 --   session:HASH     a person who stays signed in, by the hash of the session key; expires
 --   sessions         a sorted set of these hashes; the score is the time at which each expires
+--   sessions:NAME    the same of one named token
 --   saved, schedules hashes by name: saved commands; which of their times are done
 --   saved-runs:NAME  a list of the last jobs of a saved command, the newest first
 --   requests         a sorted set of "ID KIND": requests that the sender looks at a job, see
