@@ -82,7 +82,8 @@ class Vault:
 
 
 class Jobs:
-    """Jobs that print their secrets, and clients that follow them."""
+    """Jobs that print their secrets, and clients that follow them. Some get one of the values as a
+    secret param instead, which exists only as long as the job needs it."""
 
     def __init__(self, store: Store, vault: Vault, count: int, dice: random.Random) -> None:
         self.store, self.vault = store, vault
@@ -92,13 +93,21 @@ class Jobs:
         self.errors: list[BaseException] = []
         for number in range(count):
             names = sorted(dice.sample(sorted(vault.values), dice.randrange(1, 4)))
-            self.submit(number, names, retries=dice.choice((0, 0, 1)))
+            given = names[:1] if dice.random() < 0.4 else []
+            self.submit(number, names, given, retries=dice.choice((0, 0, 1)))
 
-    def submit(self, number: int, names: list[str], retries: int) -> None:
+    def submit(self, number: int, names: list[str], given: list[str], retries: int) -> None:
         code = min(retries, 1)
         words = [sys.executable, "-I", "-S", PROGRAM, str(number), str(code)]
-        # A short job that ends before its output is sent is as interesting as a long one.
-        job = self.store.submit(Job(command=shlex.join(words), secrets=names, retries=retries))
+        job = self.store.submit(
+            Job(
+                command=shlex.join(words),
+                secrets=[name for name in names if name not in given],
+                secret_params=given,
+                secret_values={name: self.vault.values[name].decode() for name in given},
+                retries=retries,
+            )
+        )
         values = [self.vault.values[name] for name in names]
         once = b"".join(piece.shown for piece in pieces(values, str(number)))
         self.expected[job.id] = once + (NOTICE + once) * retries
@@ -231,7 +240,10 @@ def test_no_value_is_left_on_machines_or_in_redis(
     dice: random.Random,
     count: int,
 ) -> None:
-    store = RedisStore(redis.url)
+    key = vault.folder / "shared-key"
+    key.touch(0o600)
+    key.write_bytes(b64encode(dice.randbytes(32)))
+    store = RedisStore(redis.url, secret_key=str(key))
     jobs = Jobs(store, vault, count, dice)
     url = processes.api(TAILBOARD_STORAGE=redis.url)
     spools = tmp_path / "spools"
@@ -244,6 +256,7 @@ def test_no_value_is_left_on_machines_or_in_redis(
             TAILBOARD_STORAGE=redis.url,
             TAILBOARD_SPOOL=str(spools / name),
             TAILBOARD_SECRETS=str(vault.folder),
+            TAILBOARD_SECRET_KEY=str(key),
         )
 
     def restart() -> None:
