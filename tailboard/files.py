@@ -19,7 +19,7 @@ NOT_A_FILE = (errno.EINVAL, errno.ELOOP, errno.EISDIR, errno.ENXIO)  # when open
 # Errors that a job can cause for a file in its own folder. All others come from the disk or the
 # network (EIO, ESTALE, ENOLCK …) and might be temporary, so they never decide how a job ended.
 DAMAGE_ERRNOS = (*NOT_A_FILE, errno.ENOENT, errno.EFBIG)
-# To look up files in a folder, even if a job has made its folder unreadable; macOS lacks O_PATH.
+# A job can make its folder unreadable, which O_PATH does not mind; macOS lacks it.
 FOLDER_ONLY = getattr(os, "O_PATH", os.O_RDONLY) | os.O_DIRECTORY
 
 
@@ -75,10 +75,15 @@ def _remove_files(fd: int) -> Sequence[str]:
     return [name for name, is_folder in entries if is_folder]
 
 
-def open_regular(path: str, flags: int) -> int:
+def open_folder(path: str) -> int:
+    """Open a folder to look up files in it, even if it moves meanwhile."""
+    return os.open(path, FOLDER_ONLY)
+
+
+def open_regular(path: str, flags: int, folder: int | None = None) -> int:
     """Open a regular file. OSError if the path is a link, a folder or a FIFO, or does not exist: a
-    hostile job can put anything into its folder."""
-    fd = os.open(path, flags | os.O_NOFOLLOW | os.O_NONBLOCK, 0o600)
+    hostile job can put anything into its folder. `folder`: what a relative path is in."""
+    fd = os.open(path, flags | os.O_NOFOLLOW | os.O_NONBLOCK, 0o600, dir_fd=folder)
     if not stat.S_ISREG(os.fstat(fd).st_mode):
         os.close(fd)
         raise OSError(errno.EINVAL, "it is not a regular file", path)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import os
-import stat
 import struct
 import zlib
 from bisect import bisect_right
@@ -15,6 +14,7 @@ from typing import NamedTuple
 
 import re2
 
+from tailboard.files import NOT_A_FILE, open_regular
 from tailboard.logs import Log, SizeSamples
 from tailboard.secret_forms import LEAST, forms_of
 
@@ -22,7 +22,7 @@ MASKED_RANGES = "*ranges"  # among the values of a job: see `pack_ranges`
 RANGE = struct.Struct("<QQ")
 MOST_SEALED = 64 << 20  # bytes of a file `secrets`; larger ones are damaged
 MASKS_KEPT = 16
-MASKED_BLOCK = 1 << 18  # bytes that are best read at a time
+MASKED_BLOCK = 1 << 18  # bytes that are best read at a time, since each read has costs of its own
 # Of a search for needles, see `NeedleSearch`:
 MOST_FORMS = 1_000
 MOST_PATTERN_BYTES = 100_000
@@ -205,13 +205,14 @@ class MaskedLog(Log):
     """The log of a job that has secrets, until its log is masked on the disk. A log that was opened
     before then is still masked with the values that were known."""
 
+    read_size = MASKED_BLOCK
+
     def __init__(
         self, log: Log, folder: int, unseal: Callable[[bytes], Mapping[str, bytes]]
     ) -> None:
         """`folder`: a descriptor of the job's folder, which this object closes. SecretsDamaged if
         the values cannot be read."""
         self.log, self.folder, self.unseal = log, folder, unseal
-        self.holds_back = True  # False: nothing more is written to the log
         self._secrets = JobSecrets()
         try:
             self._refresh()
@@ -237,23 +238,30 @@ class MaskedLog(Log):
             self._secrets = known._replace(is_removed=True)
 
     def _read_secrets(self, stamp: tuple[int, ...]) -> JobSecrets:
+        """FileNotFoundError if the file was removed meanwhile."""
+        sealed = self._read_sealed()
         try:
-            flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK
-            fd = os.open("secrets", flags, dir_fd=self.folder)
+            values = dict(self.unseal(sealed))
+            ranges = unpack_ranges(values.pop(MASKED_RANGES, pack_ranges(())))
+        except (ValueError, FileNotFoundError):  # of the key, which says nothing about the file
+            raise SecretsDamaged("secrets") from None
+        return JobSecrets(stamp, make_mask(frozenset(values.values())), ranges)
+
+    def _read_sealed(self) -> bytes:
+        """The file `secrets`. A job can replace it, for example by a FIFO."""
+        try:
+            fd = open_regular("secrets", os.O_RDONLY, self.folder)
         except OSError as error:
-            if error.errno in (errno.ELOOP, errno.ENXIO):
+            if error.errno in NOT_A_FILE:
                 raise SecretsDamaged("secrets") from None
             raise
-        with open(fd, "rb") as file:
-            state = os.fstat(fd)
-            if not stat.S_ISREG(state.st_mode) or state.st_size > MOST_SEALED:
+        try:
+            size = os.fstat(fd).st_size
+            if size > MOST_SEALED:
                 raise SecretsDamaged("secrets")
-            try:
-                values = dict(self.unseal(file.read()))
-                ranges = unpack_ranges(values.pop(MASKED_RANGES, pack_ranges(())))
-            except ValueError:
-                raise SecretsDamaged("secrets") from None
-        return JobSecrets(stamp, make_mask(frozenset(values.values())), ranges)
+            return os.pread(fd, size, 0)
+        finally:
+            os.close(fd)
 
     @property
     def size(self) -> int:

@@ -47,6 +47,7 @@ OPEN = {"open", "os.open", "io.open", "os.fdopen"}
 PLAIN_OPENS: dict[str, str] = {
     "open_regular": "it is what the others are to call",
     "fsync_folder": "O_DIRECTORY: only a folder can be opened",
+    "open_folder": "likewise",
     "remove_tree": "likewise",
     "_remove_level": "likewise",
     "make_empty": "O_EXCL: it makes the file",

@@ -219,8 +219,9 @@ class Claim(AbstractContextManager["Claim"]):
 
     def read_log_end(self, limit: int) -> bytes:
         """The last bytes of its log, `limit` at most, without the values of secrets; b"" if the log
-        cannot be read."""
+        cannot be read. For an attempt that has ended."""
         with suppress(OSError), self.folders.open_log_in(self.folder) as log:
+            log.holds_back = False
             return log.read(max(0, log.size - limit), limit)[1]
         return b""
 

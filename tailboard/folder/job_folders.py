@@ -21,11 +21,11 @@ from math import isfinite
 
 from tailboard.errors import JobDamaged, JobNotFound
 from tailboard.files import (
-    FOLDER_ONLY,
     boot_id,
     exists_in,
     is_damage,
     mtime,
+    open_folder,
     own_pid_namespace,
     paths_in,
     read_small,
@@ -210,9 +210,11 @@ class JobFolders(ABC):
 
     def open_log(self, job_id: str) -> Log:
         while True:
-            folder = self.locate(job_id)[1]
+            status, folder = self.locate(job_id)
             try:
-                return self.open_log_in(folder)
+                log = self.open_log_in(folder)
+                log.holds_back = status not in FINISHED
+                return log
             except FileNotFoundError:
                 if os.path.isdir(folder):  # and has not just moved
                     raise
@@ -221,7 +223,7 @@ class JobFolders(ABC):
         """The log in a job's folder, masked if the job has secrets. FileNotFoundError if it has no
         log, or has just moved. SecretsDamaged if the values cannot be read."""
         # A descriptor, since the folder can move at any moment, and even return.
-        folder_fd = os.open(folder, FOLDER_ONLY)
+        folder_fd = open_folder(folder)
         is_masked = False
         try:
             log = FileLog(f"{folder}/output.log")

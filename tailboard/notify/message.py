@@ -11,6 +11,7 @@ from tailboard.durations import format_duration
 from tailboard.errors import JobNotFound
 from tailboard.job import Job
 from tailboard.journal import shorten_hint
+from tailboard.masking import SecretsDamaged
 from tailboard.notices import Notice
 from tailboard.notify.history import Run, seconds_of
 from tailboard.notify_rules import BAD_ENDS, Event
@@ -143,8 +144,8 @@ def link_to(job_id: str, at: int | None, page_url: str) -> str:
 
 
 def read_log_end(store: Store, job: Job) -> LogEnd:
-    """The end of the job's log; without lines if it has no log."""
-    with suppress(FileNotFoundError, JobNotFound), store.open_log(job.id) as log:
+    """The end of the job's log; without lines if it has no log, or if it cannot be masked."""
+    with suppress(FileNotFoundError, JobNotFound, SecretsDamaged), store.open_log(job.id) as log:
         size = log.size
         offset, data = log.read(max(0, size - LOG_BYTES), LOG_BYTES)
         last = log.read_tail(LINES, size, LOG_BYTES)[1]

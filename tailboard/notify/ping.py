@@ -10,6 +10,7 @@ from urllib.parse import urlsplit, urlunsplit
 from storage import Store
 from tailboard.errors import CommandNotFound, JobNotFound
 from tailboard.job import Job
+from tailboard.masking import SecretsDamaged
 from tailboard.status import Status
 
 PING_START, PING_END = "ping start", "ping end"  # the events of their notices
@@ -52,6 +53,6 @@ def add_to_path(url: str, part: str) -> str:
 
 
 def end_of_log(store: Store, job_id: str) -> bytes:
-    with suppress(FileNotFoundError, JobNotFound), store.open_log(job_id) as log:
+    with suppress(FileNotFoundError, JobNotFound, SecretsDamaged), store.open_log(job_id) as log:
         return log.read(log.size - PING_BYTES, PING_BYTES)[1]
     return b""

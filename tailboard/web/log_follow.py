@@ -16,12 +16,13 @@ from tailboard.job import Job
 from tailboard.logs import Log
 from tailboard.status import FINISHED
 from tailboard.web.disconnect import wait_for_change
-from tailboard.web.log_read import BLOCK, begin_at, log_headers, open_log, trim_partial_utf8
+from tailboard.web.log_read import begin_at, log_headers, open_log, trim_partial_utf8
 from tailboard.web.long_answer import long_answer, take_place
 from tailboard.web.models import LogQuery
 from tailboard.web.state import state
 from tailboard.web.views import whole_job
 
+BLOCK = 1 << 16  # bytes of an event
 KEEPALIVE_INTERVAL = 5.0  # seconds; shows the client, and proxies, that the connection is alive
 RECONNECT = 1_000  # milliseconds until a browser reconnects
 
@@ -113,6 +114,7 @@ def follow_log(job_id: str, at: int, timestamps: bool) -> Iterator[Chunk]:
             if at == 0:  # perhaps the job had no log yet when we opened it
                 log.close()
                 log = open_log(job_id)
+            log.holds_back = not ended
             for chunk in read_on(log, at, timestamps, ended):
                 yield chunk
                 at, sent_at = chunk.at, time.monotonic()

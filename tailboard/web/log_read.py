@@ -18,7 +18,6 @@ from tailboard.web.state import state
 
 MAX_TIMESTAMPED_BYTES = 256 << 10  # of a log with times: an empty line grows from 1 to 26 bytes
 NAME_LENGTH = 60  # characters of a job's name in the name of a file
-BLOCK = 1 << 16  # bytes of a download that are read at a time, and of one event
 
 
 def open_log(job_id: str) -> Log:
@@ -149,7 +148,7 @@ def iter_range(log: Log, at: int, end: int) -> Iterator[bytes]:
     was removed or the job has truncated it: the download must not contain anything else instead.
     """
     while at < end:
-        begin, data = log.read(at, min(BLOCK, end - at))
+        begin, data = log.read(at, min(log.read_size, end - at))
         if begin > at or not data:
             raise DownloadBroken(f"bytes {at} to {end} of the log no longer all exist")
         yield data
