@@ -3,19 +3,37 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import re
+import socket
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 import requests
-from conftest import need_browser, wait_until
+from conftest import (
+    ROOT,
+    address_of_this_machine,
+    clean_environment,
+    need_browser,
+    wait_until,
+)
 from page_site import Site, choose_interval, log_of, open_palette, served, waiting
 from playwright.sync_api import Page, expect
+from signing_proxy import SigningProxy
 
 TOKENS = {name: f"{name} has a long secret" for name in ("anna", "ben", "wall")}
 ROLES = {"anna": "all", "ben": "run", "wall": "read"}
+PROOF = {"X-Tailboard-Proxy": "proven-by-the-proxy"}
+PROXY_SETTINGS = {
+    "TAILBOARD_USER_HEADER": "Remote-User",
+    "TAILBOARD_GROUP_HEADER": "Remote-Groups",
+    "TAILBOARD_PROXY_SECRET": PROOF["X-Tailboard-Proxy"],
+}
 # The names of all buttons that are visible, whichever component has drawn them.
 VISIBLE_BUTTONS = """() => {
     const nodes = [];
@@ -86,7 +104,9 @@ def roles_site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RolesSite]:
     need_browser()
     home = tmp_path_factory.mktemp("roles")
     write_tokens(home / "tokens", ROLES)
-    with served(home, TAILBOARD_TOKENS=str(home / "tokens")) as site:
+    (home / "users").write_text("anna all\n@ops run\n")
+    settings = {"TAILBOARD_TOKENS": str(home / "tokens"), "TAILBOARD_USERS": str(home / "users")}
+    with served(home, **settings, **PROXY_SETTINGS) as site:
         found = RolesSite(site)
         yield found
         found.gate.touch()
@@ -115,6 +135,12 @@ GO = """async (search) => {
 ASK = """async ([errand, details]) => {
     const { ask } = await import(new URL("app/static/errands.js", document.baseURI));
     return await ask(errand, details);
+}"""
+SIGN_IN = """async ([name, value]) => {
+    const nodes = [...document.querySelectorAll("*")].map((node) => node.shadowRoot ?? node);
+    const find = (root) => [...root.querySelectorAll("*")].find((node) => node.signIn);
+    const host = nodes.map((node) => (node.signIn ? node : find(node))).find(Boolean);
+    host.signIn.component.setTriggerValue(name, value);
 }"""
 ACT = """async ([name, value]) => {
     const { page } = await import(new URL("app/static/page_state.js", document.baseURI));
@@ -313,3 +339,171 @@ def test_a_request_that_the_role_forbids_gets_a_sentence_and_keeps_the_visitor_s
 
 
 # --- Behind a proxy that signs people in ----------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def proxied_page(roles_site: RolesSite) -> Iterator[str]:
+    """The URL of a page whose visitors a proxy signs in."""
+    everywhere = {"STREAMLIT_SERVER_ADDRESS": "0.0.0.0"}
+    with roles_site.site.serve_dashboard(**PROXY_SETTINGS, **everywhere) as url:
+        yield url
+
+
+@pytest.fixture
+def proxy(proxied_page: str) -> Iterator[SigningProxy]:
+    """The proxy, which has signed anna in."""
+    proxy = SigningProxy(proxied_page, {**PROOF, "Remote-User": "anna"})
+    yield proxy
+    proxy.close()
+
+
+def expect_account(page: Page, text: str) -> None:
+    expect(page.locator(".job-list:not([inert])")).to_be_attached()
+    expect(page.locator(".account-name")).to_have_text(text)
+
+
+def test_a_proxys_user_is_signed_in_and_jobs_bear_the_name(
+    roles_site: RolesSite, proxy: SigningProxy, page: Page
+) -> None:
+    page.goto(proxy.url)
+    expect_account(page, "Signed in as anna")
+    expect(page.get_by_label("Token", exact=True)).to_be_hidden()
+    open_menu(page)
+    expect(page.get_by_role("button", name="Keyboard shortcuts")).to_be_visible()
+    expect(page.get_by_role("button", name="Sign out")).to_be_hidden()
+    page.keyboard.press("Escape")
+    details = {"command": "echo through the proxy", "name": "proxied", "key": "proxied"}
+    job_id = page.evaluate(ASK, ["run", details])["id"]
+    assert roles_site.site.storage.get(job_id).submitted_by == "anna"
+    go(page, f"?job={job_id}")
+    expect(log_of(page)).to_contain_text("through the proxy")  # by a ticket, from the API
+    expect(page.get_by_role("link", name="mine")).to_be_visible()
+
+
+def test_the_proxys_user_counts_whatever_the_browser_has_stored(
+    roles_site: RolesSite, proxy: SigningProxy, page: Page
+) -> None:
+    annas = roles_site.send("POST", "/sessions")
+    proxy.headers |= {"Remote-User": "carl", "Remote-Groups": "dev,ops"}
+    page.goto(proxy.url)
+    expect_account(page, "carl · may run saved commands")
+    kept = json.dumps({name: annas[name] for name in ("key", "expires_at")})
+    page.evaluate("kept => localStorage.setItem('tailboard.session', kept)", kept)
+    proxy.headers |= {"Remote-User": "dora", "Remote-Groups": ""}
+    page.reload()
+    expect(page.get_by_text("Dora has no role")).to_be_visible()
+    expect(page.get_by_label("Token", exact=True)).to_be_hidden()
+    expect(page.get_by_role("button", name="+ Run")).to_have_count(0)
+    page.evaluate(SIGN_IN, ["resume", annas["key"]])
+    page.evaluate(SIGN_IN, ["sign_in", {"token": TOKENS["anna"], "keep": False}])
+    expect(page.get_by_text("Dora has no role")).to_be_visible()
+    proxy.headers |= {"Remote-Groups": "ops"}
+    page.reload()
+    expect_account(page, "dora · may run saved commands")
+
+
+def test_a_tab_that_connects_again_as_another_user_keeps_nothing_of_the_first(
+    proxy: SigningProxy, page: Page
+) -> None:
+    page.goto(proxy.url)
+    expect_account(page, "Signed in as anna")
+    proxy.headers |= {"Remote-User": "carl", "Remote-Groups": "ops"}
+    proxy.cut()
+    expect_account(page, "carl · may run saved commands")
+    answer = page.evaluate(ASK, ["run", {"command": "true", "name": "as anna", "key": "again"}])
+    assert "carl has the role run" in answer["error"]
+
+
+ANNA = {**PROOF, "Remote-User": "anna"}
+LINK = {"Sec-Fetch-Site": "cross-site", "Sec-Fetch-Mode": "navigate"}
+REFUSED_HEADERS: list[dict[str, str]] = [
+    {},
+    PROOF,
+    {"Remote-User": "anna"},
+    {"X-Tailboard-Proxy": "another secret", "Remote-User": "anna"},
+    {**PROOF, "Remote_User": "anna"},
+    {**ANNA, "Remote_User": "carl"},
+    {**PROOF, "Remote-User": ""},
+    {**PROOF, "Remote-User": "anna,carl"},
+    {**ANNA, "Sec-Fetch-Site": "cross-site", "Sec-Fetch-Mode": "no-cors"},
+    {**ANNA, "Sec-Fetch-Site": "same-site", "Sec-Fetch-Mode": "cors"},
+    {
+        **ANNA,
+        "Sec-Fetch-Site": "cross-site",
+        "Sec-Fetch-Mode": "navigate",
+        "Sec-Fetch-Dest": "iframe",
+    },
+    {**ANNA, "Origin": "http://evil.test"},
+]
+
+
+@pytest.mark.parametrize("headers", REFUSED_HEADERS)
+def test_nothing_is_served_without_the_proxys_headers(
+    proxied_page: str, headers: dict[str, str]
+) -> None:
+    """Not even to a program on this machine."""
+    bearer = {"Authorization": f"Bearer {TOKENS['anna']}"}
+    for path in ("/", "/app/static/sign_in.html", "/_stcore/host-config", "/x/_stcore/health"):
+        answer = requests.get(proxied_page + path, headers=headers | bearer, timeout=30)
+        assert answer.status_code == 403 and len(answer.content) < 200
+        assert PROOF["X-Tailboard-Proxy"] not in answer.text
+    assert handshake(proxied_page, headers) == b"HTTP/1.1 403"
+
+
+def handshake(url: str, headers: dict[str, str]) -> bytes:
+    """The beginning of the response to a WebSocket with these headers."""
+    at = urlsplit(url)
+    given = {"Host": at.netloc, "Connection": "Upgrade", "Upgrade": "websocket"}
+    given |= {"Sec-WebSocket-Version": "13", "Sec-WebSocket-Key": "AAAAAAAAAAAAAAAAAAAAAA=="}
+    lines = [f"{name}: {text}" for name, text in (given | headers).items()]
+    with socket.create_connection((at.hostname, at.port), 30) as connection:
+        head = "\r\n".join(["GET /_stcore/stream HTTP/1.1", *lines, "", ""])
+        connection.sendall(head.encode())
+        return connection.recv(12)
+
+
+def test_the_proxy_and_links_of_other_sites_reach_the_page(proxied_page: str) -> None:
+    for more in ({}, {"X-Forwarded-For": "192.0.2.9"}, {**LINK, "Sec-Fetch-Dest": "document"}):
+        assert requests.get(proxied_page, headers=ANNA | more, timeout=30).status_code == 200
+        assert handshake(proxied_page, ANNA) == b"HTTP/1.1 101"
+    health = requests.get(f"{proxied_page}/_stcore/health", timeout=30)
+    assert (health.status_code, health.text) == (200, "ok")
+
+
+def test_only_the_proxys_address_may_name_a_user(roles_site: RolesSite, proxied_page: str) -> None:
+    elsewhere = f"http://{address_of_this_machine()}:{proxied_page.rpartition(':')[2]}"
+    for more in ({}, {"X-Forwarded-For": "127.0.0.1"}, {"Forwarded": "for=127.0.0.1"}):
+        answer = requests.get(elsewhere, headers=ANNA | more, timeout=30)
+        assert answer.status_code == 403 and "TAILBOARD_PROXIES" in answer.text
+        assert handshake(elsewhere, ANNA | more) == b"HTTP/1.1 403"
+
+
+def test_a_page_without_a_user_header_refuses_the_proxys_user(roles_site: RolesSite) -> None:
+    """It would otherwise serve everybody whom the proxy lets through, whatever their role."""
+    answer = requests.get(roles_site.site.url, headers=ANNA, timeout=30)
+    assert answer.status_code == 403 and "TAILBOARD_USER_HEADER" in answer.text
+
+
+@pytest.mark.parametrize(
+    ("changed", "named"),
+    [
+        ({"TAILBOARD_PROXY_SECRET": ""}, "TAILBOARD_PROXY_SECRET"),
+        ({"TAILBOARD_PROXY_SECRET": "too short"}, "TAILBOARD_PROXY_SECRET"),
+        ({"TAILBOARD_USER_HEADER": ""}, "TAILBOARD_USER_HEADER"),
+        ({"TAILBOARD_USER_HEADER": "Remote_User"}, "TAILBOARD_USER_HEADER"),
+        ({"TAILBOARD_PROXIES": "proxy.example.org"}, "TAILBOARD_PROXIES"),
+        ({"FORWARDED_ALLOW_IPS": "*"}, "FORWARDED_ALLOW_IPS"),
+    ],
+)
+def test_settings_of_a_proxy_that_are_wrong_or_incomplete_prevent_the_start(
+    tmp_path: Path, changed: dict[str, str], named: str
+) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", "import tailboard.page.settings"],
+        env=clean_environment(tmp_path, **PROXY_SETTINGS) | {"PYTHONPATH": str(ROOT)} | changed,
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 1 and named in done.stderr
+    assert len(done.stderr.splitlines()) == 1 and "too short" not in done.stderr

@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import os
 import sys
-from typing import Any
 
 from streamlit.logger import get_logger
 
@@ -18,8 +17,6 @@ from tailboard.settings import (
     parse_origins,
     parse_setting,
 )
-
-PROXY_SETTINGS = ("user_header", "group_header", "proxy_secret", "proxies")
 
 
 def read_env_file() -> None:
@@ -49,16 +46,21 @@ def origins_setting(name: str) -> list[str]:
         sys.exit(str(error))
 
 
+def text_setting(variable: str) -> str:
+    """The text in a variable; "" if it is not set. ValueError if it is invalid."""
+    text = os.environ.get(variable, "")
+    return str(parse_setting(variable, text)) if text else ""
+
+
 def proxy_setting() -> ProxyRules:
     """How a proxy names the visitors; without a user header if it does not."""
-    variables = {name: f"TAILBOARD_{name.upper()}" for name in PROXY_SETTINGS}
     try:
-        given: dict[str, Any] = {
-            name: parse_setting(variable, os.environ[variable])
-            for name, variable in variables.items()
-            if os.environ.get(variable)
-        }
-        read = Settings(**given)
+        read = Settings(
+            user_header=text_setting("TAILBOARD_USER_HEADER"),
+            group_header=text_setting("TAILBOARD_GROUP_HEADER"),
+            proxy_secret=text_setting("TAILBOARD_PROXY_SECRET"),
+            proxies=text_setting("TAILBOARD_PROXIES"),
+        )
         check_proxy_settings(read)
         networks = parse_networks("TAILBOARD_PROXIES", read.proxies)
     except ValueError as error:
