@@ -735,6 +735,16 @@ def test_a_useless_file_of_users_is_refused_in_one_sentence(
         UserFile(str(path)).check()
 
 
+def test_a_file_of_users_that_others_can_change_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "users"
+    path.write_text(USERS)
+    path.chmod(0o646)
+    with pytest.raises(ValueError, match="TAILBOARD_USERS: other users can write in"):
+        UserFile(str(path)).check()
+    path.chmod(0o644)
+    UserFile(str(path)).check()
+
+
 def test_a_user_and_a_group_can_have_one_name() -> None:
     found = parse_users(b"ops read\n@ops\tall\n* run")
     assert (found.users["ops"], found.groups["ops"], found.others) == ("read", "all", "run")

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from tailboard.access_role import Role
+from tailboard.file_access import check_access
 from tailboard.proxy_headers import USER_NAME, ProxyUser
 from tailboard.web.reread_file import RereadFile
 
@@ -40,12 +42,13 @@ class UserFile(RereadFile[UserRoles]):
         super().__init__("TAILBOARD_USERS", path, parse_users, UserRoles())
 
     def check(self) -> None:
-        """ValueError if the settings name no file, or if it is invalid or gives nobody a role,
-        because then the proxy's users could not use the API."""
+        """ValueError if the settings name no file, if others can change it, or if it is invalid or
+        gives nobody a role, because then the proxy's users could not use the API."""
         if not self.path:
             raise ValueError(
                 "TAILBOARD_USER_HEADER needs TAILBOARD_USERS, the file with the roles of the users"
             )
+        check_access(self.variable, os.path.realpath(self.path))
         if self.read() == UserRoles():
             message = "gives nobody a role: a line `* read` lets every user read"
             raise ValueError(f"TAILBOARD_USERS: {self.path} {message}")
