@@ -26,8 +26,9 @@ from flask.testing import FlaskClient
 
 from api import create_app
 from storage import load_logs
+from tailboard.files import append_line
 from tailboard.folder.folder_store import FolderStore
-from tailboard.folder.secret_params import unseal_params
+from tailboard.folder.secret_params import drop_params_if_started, unseal_params
 from tailboard.job import Job
 from tailboard.saved_command import Param, SavedCommand
 from tailboard.status import Status
@@ -292,6 +293,20 @@ def test_each_attempt_gets_the_value_and_it_is_deleted_once_the_last_has_started
     found = ended(job)
     codes = [each["exit_code"] for each in found.attempts_as_dicts()]
     assert codes == [len(OTHER) + 1, len(OTHER) + 2]
+
+
+@pytest.mark.parametrize(("retries", "remain"), [(0, False), (1, True)])
+def test_the_value_is_deleted_only_when_no_start_can_need_it(
+    job_maker: JobMaker, folder: Path, retries: int, remain: bool
+) -> None:
+    """As long as the journal has no `pid`, the same attempt can start again."""
+    claim = job_maker.start(job_maker.storage.submit(counting(retries=retries, queue=BY_HAND)))
+    drop_params_if_started(claim.folder, claim.job, claim.attempt.number)
+    assert len(sealed_files(folder)) == 1
+    append_line(claim.shim_input(), {"pid": os.getpid()})
+    drop_params_if_started(claim.folder, claim.job, claim.attempt.number)
+    assert len(sealed_files(folder)) == remain
+    job_maker.finish(claim)
 
 
 def test_a_failed_start_keeps_the_value_for_the_next_try(
