@@ -167,6 +167,13 @@ def test_a_key_that_cannot_be_used_stops_the_start(
     assert "TAILBOARD_SECRET_KEY: " in str(raised.value) and str(path) in str(raised.value)
 
 
+@pytest.mark.parametrize("make", [os.mkfifo, os.mkdir])
+def test_a_key_that_is_no_file_stops_the_start(tmp_path: Path, make: Callable[[str], None]) -> None:
+    make(str(tmp_path / "key"))
+    with pytest.raises(ValueError, match="is not a regular file"):
+        SharedKey(str(tmp_path / "key"))
+
+
 def test_a_key_can_be_in_either_form_of_base64(tmp_path: Path) -> None:
     path, raw = tmp_path / "key", bytes(range(224, 256))
     path.touch(0o600)

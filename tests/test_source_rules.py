@@ -62,6 +62,7 @@ PLAIN_OPENS: dict[str, str] = {
     "JobSecrets._read": "a descriptor of open_regular",
     "_read_secret": "a file that the operator names, perhaps by a link; its type is checked then",
     "locked_folder": "O_DIRECTORY: only a folder can be opened",
+    "SharedKey.__init__": "a file that the operator names, perhaps by a link; its type is checked",
 }
 
 

@@ -11,7 +11,6 @@ from base64 import b64decode, urlsafe_b64encode
 from collections.abc import Mapping
 
 from tailboard.file_access import user_name_of
-from tailboard.files import open_regular
 from tailboard.sealed import decrypt, encrypt
 
 VARIABLE = "TAILBOARD_SECRET_KEY"
@@ -27,12 +26,15 @@ class SharedKey:
         """ValueError, with one sentence, if the file cannot be used, or if others could read it."""
         self.path = os.path.abspath(path)
         try:
-            fd = open_regular(self.path, os.O_RDONLY)
+            # Links are followed: Kubernetes makes each secret a link to its newest version.
+            fd = os.open(self.path, os.O_RDONLY | os.O_NONBLOCK)
         except OSError as error:
             raise ValueError(f"{VARIABLE}: {self.path}: {error.strerror}; {HOW_TO}") from None
-        with open(fd, "rb") as file:
-            check_is_private(self.path, os.fstat(fd))
-            self._key = parse_key(self.path, file.read(LARGEST))
+        try:
+            check_file(self.path, os.fstat(fd))
+            self._key = parse_key(self.path, os.pread(fd, LARGEST, 0))
+        finally:
+            os.close(fd)
 
     def seal(self, values: Mapping[str, str]) -> bytes:
         return encrypt(self._key, {name: value.encode() for name, value in values.items()})
@@ -43,8 +45,11 @@ class SharedKey:
         return {name: value.decode() for name, value in found.items()}
 
 
-def check_is_private(path: str, found: os.stat_result) -> None:
-    """ValueError if users other than root can read or change this file."""
+def check_file(path: str, found: os.stat_result) -> None:
+    """ValueError unless this is a regular file that only this user, or root, can read and change.
+    The group may read it if root owns it, as in Kubernetes."""
+    if not stat.S_ISREG(found.st_mode):
+        raise ValueError(f"{VARIABLE}: {path} is not a regular file")
     us = user_name_of(os.geteuid())
     if found.st_uid not in (os.geteuid(), 0):
         owner = user_name_of(found.st_uid)
