@@ -13,8 +13,9 @@ from page_site import Site as PageSite
 from page_site import log_of, visit
 from playwright.sync_api import Page, Request, expect
 from test_docs import is_item, without_code
-from web import follow, is_problem, token_line
+from web import UNKNOWN, follow, is_problem, token_line
 
+from api import create_app
 from tailboard import sessions
 from tailboard.web import bodies, log_follow, server
 
@@ -24,12 +25,13 @@ NO_PROMISES = {
     "Security",
     "Why not a cookie?",
     "How to make them",
+    "A screen on the wall",
     "Not protected",
     "The tests of these promises",
 }
 NOTE = re.compile(r"\[\^([a-z-]+)\]")
 DEFINITION = re.compile(r"^\[\^([a-z-]+)\]: (.+)$", re.M)
-TEST = re.compile(r"`(test_\w+\.py)::(test_\w+)`")
+TEST = re.compile(r"`(test_\w+\.py)::(test_\w+)`")  # in tests/
 
 
 def blocks(path: Path) -> Iterator[tuple[str, str]]:
@@ -48,13 +50,18 @@ def blocks(path: Path) -> Iterator[tuple[str, str]]:
 def promises() -> list[str]:
     """The texts that must name a test: all but the heads of tables, and explanations."""
     found = [text for heading, text in blocks(SECURITY) if heading not in NO_PROMISES]
-    heads = {f"| {names} |" for names in ("Limit | Value", "--- | ---", "--- | --- | ---")}
+    heads = {f"| {names} |" for names in ("Limit | Value", "Role | What it allows", "--- | ---")}
     return [text for text in found if text.strip() and text not in heads]
 
 
 def definitions() -> dict[str, list[tuple[str, str]]]:
     """The tests of each note, as (file, function)."""
-    return {name: TEST.findall(tests) for name, tests in DEFINITION.findall(SECURITY.read_text())}
+    found: dict[str, list[tuple[str, str]]] = {}
+    for name, tests in DEFINITION.findall(SECURITY.read_text()):
+        matches = [TEST.fullmatch(test) for test in tests.split(", ")]
+        found[name] = [(match[1], match[2]) for match in matches if match]
+        assert len(found[name]) == len(matches), f"[^{name}] must be `FILE::TEST`, …: {tests}"
+    return found
 
 
 def test_each_promise_names_its_tests() -> None:
@@ -68,7 +75,6 @@ def test_each_promise_names_its_tests() -> None:
 
 def test_each_test_that_a_promise_names_exists() -> None:
     for name, tests in definitions().items():
-        assert tests, f"[^{name}] names no test"
         for file, function in tests:
             text = (ROOT / "tests" / file).read_text()
             assert re.search(rf"^def {function}\(", text, re.M), f"[^{name}]: {file}::{function}"
@@ -133,6 +139,26 @@ def test_a_follower_whose_token_is_revoked_follows_until_the_end(named_site: Sit
     stream.has(b"more\n")
     named_site.job_maker.finish(claim)
     assert stream.rest() == b"begin\nmore\n"
+
+
+def test_a_changed_role_applies_at_once_and_also_to_sessions_and_tickets(tmp_path: Path) -> None:
+    tokens = tmp_path / "tokens"
+    tokens.write_text(token_line("anna", ANNA))
+    client = create_app({"STORAGE": tmp_path / "jobs", "TOKENS": tokens}).test_client()
+    by_token = {"Authorization": f"Bearer {ANNA}"}
+    key = client.post("/sessions", headers=by_token).get_json()["key"]
+    ticket = client.post("/ticket", headers=by_token).get_json()["ticket"]
+    for role, statuses in (("read", (403, 403)), ("run", (403, 403)), ("all", (400, 400))):
+        tokens.write_text(f"{token_line('anna', ANNA).strip()} {role}\n")
+        for headers in (by_token, {"Authorization": f"Bearer {key}"}):
+            assert client.get("/me", headers=headers).get_json()["role"] == role
+        answers = [
+            client.post("/jobs", headers=headers, json={})
+            for headers in (by_token, {"Authorization": f"Bearer {key}"})
+        ]
+        assert tuple(answer.status_code for answer in answers) == statuses
+        assert client.get(f"/jobs/{UNKNOWN}/logs?ticket={ticket}").status_code == 404
+        assert client.post(f"/jobs/{UNKNOWN}/cancel?ticket={ticket}").status_code == 401
 
 
 # --- The page -------------------------------------------------------------------------------------
