@@ -12,13 +12,24 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
-from tailboard.values import ID_RE, parse_time, utc
+from tailboard.values import ID_RE, utc
 
 Entry = dict[str, Any]  # a line of the audit log
 
 MAX_TEXT = 200  # characters of each text in a line
+AT_RE = re.compile("[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}[.][0-9]{3}Z")
 MAX_LINE = 64 << 10  # bytes; a longer line in a file is damaged
 SUBJECTS = ("job", "saved", "queue", "target", "token")  # what an action is about
+ALWAYS = {"at", "action", "by", "via", "from"}
+KINDS: dict[str, Any] = {  # of the fields of a line; those of a later version can have any type
+    **dict.fromkeys(("at", "action", "via", *SUBJECTS), str),
+    **dict.fromkeys(("by", "from"), str | None),
+    **dict.fromkeys(("rerun_of", "role", "first_job", "last_job", "forwarded_for", "agent"), str),
+    **dict.fromkeys(("count", "dependents"), int),
+    "limit": int | None,
+    "filter": dict,
+    "fields": list,
+}
 
 
 class Action(StrEnum):
@@ -95,13 +106,13 @@ def parse_entry(line: bytes) -> Entry:
         raise ValueError("it is nested too deeply") from None
     if not isinstance(found, dict):
         raise ValueError("it is not a JSON object")
-    for name in ("at", "action", "via"):
-        if not isinstance(found.get(name), str):
-            raise ValueError(f"{name} is not a string")
-    for name in ("by", "from", *SUBJECTS):
-        if not isinstance(found.get(name), str | None):
-            raise ValueError(f"{name} is not a string")
-    parse_time(found["at"])
+    if not found.keys() >= ALWAYS:
+        raise ValueError("it lacks a field")
+    for name, value in found.items():
+        if not isinstance(value, KINDS.get(name, object)):
+            raise ValueError(f"{name} has another type")
+    if not AT_RE.fullmatch(found["at"]):
+        raise ValueError("at is not a time as `utc` writes it")
     return found
 
 
@@ -114,7 +125,7 @@ class AuditFilter:
     job: str | None = None  # an ID
 
     def matches(self, entry: Entry) -> bool:
-        if self.since is not None and parse_time(entry["at"]) < self.since:
+        if self.since is not None and entry["at"] < utc(self.since):
             return False
         if self.by is not None and entry.get("by") != self.by:
             return False
@@ -126,8 +137,8 @@ class AuditFilter:
         lowest and the highest ID."""
         if job in (entry.get("job"), entry.get("rerun_of")):
             return True
-        first, last = entry.get("first_job"), entry.get("last_job")
-        return isinstance(first, str) and isinstance(last, str) and first <= job <= last
+        first, last = str(entry.get("first_job", "~")), str(entry.get("last_job", ""))
+        return first <= job <= last
 
 
 @dataclass(slots=True)

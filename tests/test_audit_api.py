@@ -174,6 +174,19 @@ def test_the_line_says_how_the_request_came(site: Site, lines: Lines) -> None:
     assert lines.new() == [shared | page]
 
 
+def test_a_visitor_whom_a_proxy_names_is_in_the_line(tmp_path: Path) -> None:
+    users = tmp_path / "users"
+    users.write_text("* all\n")
+    proxy = {"USER_HEADER": "Remote-User", "PROXY_SECRET": "s" * 40, "USERS": users}
+    client = create_app({"STORAGE": tmp_path / "jobs", "TOKEN": TOKEN} | proxy).test_client()
+    sent = {"Remote-User": "dora", "X-Tailboard-Proxy": "s" * 40, "X-Forwarded-For": "192.0.2.7"}
+    made = client.post("/jobs", json={"command": "true"}, headers=sent)
+    assert made.status_code == 201, made.text
+    [line] = client.get("/audit", headers=bearer(TOKEN)).get_json()["entries"]
+    assert (line["by"], line["via"], line["from"]) == ("dora", "proxy", "127.0.0.1")
+    assert line["forwarded_for"] == "192.0.2.7" and "s" * 40 not in str(line)
+
+
 def test_without_a_token_the_line_has_no_name(tmp_path: Path) -> None:
     client = create_app({"STORAGE": tmp_path / "jobs"}).test_client()
     assert client.post("/jobs", json={"command": "true"}).status_code == 201

@@ -26,6 +26,10 @@ def day_file(storage: FolderStore) -> Path:
     return Path(storage.root) / "audit" / f"{utc()[:10].replace('-', '')}.jsonl"
 
 
+def line_with(**fields: object) -> bytes:
+    return json.dumps(line() | fields).encode()
+
+
 def prune(storage: FolderStore, audit_days: int) -> None:
     for _ in storage.prune(0, 0, audit_days):
         pass
@@ -103,7 +107,8 @@ def test_a_torn_line_spoils_only_itself(storage: FolderStore) -> None:
     "damage",
     [b"\xff\xfe", b"[]", b"1", b"{}", b'{"at": 1}', b"[" * 9_999, b"\0" * 5_000, b"x" * 300_000,
      b'{"at": "yesterday", "action": "x", "via": "named"}',
-     b'{"at": "2026-11-30T00:00:00Z", "action": "x", "via": "named", "by": {}}'],
+     line_with(at="2026-11-30T00:00:00Z"), line_with(by={}), line_with(count="3"),
+     line_with(filter=[]), line_with(job=None), line_with(first_job=1, last_job="x")],
 )  # fmt: skip
 def test_damaged_lines_are_skipped_and_counted(storage: FolderStore, damage: bytes) -> None:
     first, last = line(job="a"), line(job="b")

@@ -65,7 +65,7 @@ def who(entry: dict[str, Any]) -> str:
 def what(entry: dict[str, Any]) -> str:
     """What the action was done to."""
     if "count" in entry:
-        filters = " ".join(f"{name}={value}" for name, value in entry["filter"].items())
+        filters = " ".join(f"{name}={value}" for name, value in entry.get("filter", {}).items())
         return f"{entry['count']} job{'' if entry['count'] == 1 else 's'}: {filters}"
     parts = [f"{name} {entry[name]}" for name in NAMED_SUBJECTS if name in entry]
     if "rerun_of" in entry:
@@ -73,7 +73,7 @@ def what(entry: dict[str, Any]) -> str:
     if "dependents" in entry:
         parts.append(f"with {entry['dependents']} that waited for it")
     if "fields" in entry:
-        parts.append(f"changed: {', '.join(entry['fields']) or 'nothing'}")
+        parts.append(f"changed: {', '.join(map(str, entry['fields'])) or 'nothing'}")
     if "limit" in entry:
         parts.append(f"limit {entry['limit'] or 'removed'}")
     if "role" in entry:

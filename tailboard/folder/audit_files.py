@@ -21,7 +21,7 @@ from tailboard.values import is_day, utc
 
 SUFFIX = ".jsonl"
 PLACE_RE = re.compile("([0-9]{8})[.]([0-9]{1,18})")  # a day, and an offset in its file
-SCAN_BYTES = 8 << 20  # bytes that one read looks at, at most
+SCAN_BYTES = 2 << 20  # bytes that one read looks at, at most
 LAST_DAY = 99_999_999
 BLOCK = 64 << 10  # bytes read at a time
 
@@ -83,7 +83,7 @@ class AuditFiles:
                     page.next = f"{day}.{line_end}"
                     return page
                 page.add(line, wanted)
-                left -= len(line)
+                left -= len(line) + 2
         return page
 
     def _lines(self, page: AuditPage, day: str, end: int | None) -> Iterator[tuple[int, bytes]]:
