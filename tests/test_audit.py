@@ -7,7 +7,7 @@ import time
 from typing import Any
 
 import pytest
-from conftest import in_processes, open_store
+from conftest import RedisServer, in_processes, open_store, wait_until
 
 from storage import WorkerStore
 from tailboard.audit import (
@@ -19,6 +19,7 @@ from tailboard.audit import (
     job_range,
     new_entry,
 )
+from tailboard.machines.redis_store import RedisStore
 from tailboard.values import new_id, utc
 
 ALL = AuditFilter()
@@ -139,6 +140,25 @@ def test_old_days_are_deleted_by_the_given_clock(store: WorkerStore) -> None:
     assert len(read_all(store)) == 1
     list(store.audit.prune(2, now + 4 * DAY))
     assert read_all(store) == []
+
+
+def test_redis_frees_the_memory_of_old_lines(redis_url: str, shared_redis: RedisServer) -> None:
+    store = RedisStore(redis_url)
+    for _ in range(3):
+        store.audit.append(line())
+    [(entry_id, _)] = shared_redis.do("XREVRANGE", "tailboard:audit", "+", "-", "COUNT", "1")
+    last = int(entry_id.decode().partition("-")[0])
+    shared_redis.do("SET", "tailboard:audit-from", str(last + 1))
+    wait_until(lambda: store.now() * 1000 > last + 1)
+    store.audit.append(line(job="new"))
+    assert shared_redis.do("XLEN", "tailboard:audit") == 1
+    damage = [("SET", text) for text in ("x", "-5", "", "9" * 30)]
+    for command, text in (*damage, ("SADD", "x")):
+        shared_redis.do("DEL", "tailboard:audit-from")
+        shared_redis.do(command, "tailboard:audit-from", text)
+        store.audit.append(line(job=text))
+        assert read_all(store)[0]["job"] == text
+    store.close()
 
 
 def test_another_process_reads_the_same_log(store: WorkerStore, store_url: str) -> None:

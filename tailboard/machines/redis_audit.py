@@ -6,9 +6,11 @@ import re
 from collections.abc import Iterator
 
 from tailboard.audit import AuditFilter, AuditPage, Entry, encode_entry, parse_place
+from tailboard.machines.answers import text_of
 from tailboard.machines.redis_link import RedisLink
 
 PLACE_RE = re.compile("([0-9]{1,16})-([0-9]{1,16})")  # the ID of an entry of the stream
+OLDEST_RE = re.compile("[0-9]{1,15}")  # milliseconds since 1970
 STEP = 500  # lines read in one round trip
 MOST_STEPS = 40  # round trips of one read
 DAY = 86_400  # seconds
@@ -45,8 +47,9 @@ class RedisAudit:
 
     def _oldest(self) -> str:
         """The ID of the oldest entry that is kept. Older ones are removed by the next `append`."""
-        (first,) = self.link.ask(("GET", self.link.key("audit-from")))
-        return first.decode() if first is not None and first.isdigit() else "-"
+        (answer,) = self.link.try_all([("GET", self.link.key("audit-from"))])
+        first = text_of(answer)
+        return first if OLDEST_RE.fullmatch(first) else "-"
 
     def prune(self, days: int, now: float) -> Iterator[None]:
         """Stores which lines are too old, in whole days. Each append removes them: XTRIM would need

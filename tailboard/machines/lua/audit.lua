@@ -6,4 +6,5 @@
 -- Returns nothing.
 
 local oldest = number(try('GET', P..'audit-from'))
+if oldest >= 1e15 then oldest = 0 end  -- it is damaged
 redis.call('XADD', P..'audit', 'MINID', string.format('%d', oldest), '*', 'line', ARGV[1])
