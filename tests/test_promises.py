@@ -17,6 +17,7 @@ from web import UNKNOWN, follow, is_problem, token_line
 
 from api import create_app
 from tailboard import sessions
+from tailboard.masking import Mask
 from tailboard.web import bodies, log_follow, server
 
 SECURITY = ROOT / "docs" / "security.md"
@@ -100,6 +101,7 @@ def test_the_limits_on_the_page_are_those_of_the_code() -> None:
     assert f"accepts {server.MAX_CONNECTIONS:,} connections at once" in text
     assert f"ends after {sessions.SESSION_AGE // 86_400} days" in text
     assert f"more than {sessions.MAX_SESSIONS:,} newer sessions" in text
+    assert f"its named token has {sessions.MAX_OF_NAME} newer" in text
 
 
 ANNA, BEN = "annas-own-token", "bens-own-token"
@@ -159,6 +161,21 @@ def test_a_changed_role_applies_at_once_and_also_to_sessions_and_tickets(tmp_pat
         assert tuple(answer.status_code for answer in answers) == statuses
         assert client.get(f"/jobs/{UNKNOWN}/logs?ticket={ticket}").status_code == 404
         assert client.post(f"/jobs/{UNKNOWN}/cancel?ticket={ticket}").status_code == 401
+
+
+# --- Secrets --------------------------------------------------------------------------------------
+
+
+def test_the_examples_of_masked_forms_are_masked() -> None:
+    text = (ROOT / "docs" / "secrets.md").read_text()
+    value = re.findall(r"^\| Form \| Example for `(.+)` \|$", text, re.M)
+    section = text.partition("\n## What is masked\n")[2].partition("\n## ")[0]
+    examples = re.findall(r"^\| [^`].* \| `([^`]+)` \|$", section, re.M)
+    assert len(value) == 1 and len(examples) >= 6
+    mask = Mask([value[0].encode()])
+    for example in examples:
+        masked = mask.apply(f"before {example} after".encode()).decode()
+        assert re.fullmatch(r"before \*+=* after", masked), (example, masked)
 
 
 # --- The page -------------------------------------------------------------------------------------
