@@ -62,10 +62,20 @@ class Steps:
             elif self.count == self.deadly:
                 kill(os.getpid(), signal.SIGKILL)
 
+    def tear(self, pwrite: Callable[..., Any], fd: int, data: bytes, offset: int) -> None:
+        """Write the first half if this process is to be killed now: SIGKILL can interrupt a
+        write."""
+        with self.lock:
+            if self.count + 1 == self.deadly and not self.gate:
+                pwrite(fd, data[: len(data) // 2], offset)
+                self.step("pwrite", fd)
+
     def watch(self, home: Any, name: str, and_after: bool = False) -> None:
         function: Callable[..., Any] = getattr(home, name)
 
         def watched(*arguments: Any, **options: Any) -> Any:
+            if name == "pwrite":
+                self.tear(function, *arguments)
             if name != "open" or arguments[1] & (os.O_CREAT | os.O_WRONLY | os.O_RDWR):
                 self.step(name, *arguments)
             try:

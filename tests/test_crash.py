@@ -87,6 +87,8 @@ class Case:
         self.folder, self.tally = place / "jobs", place / "tally"
         self.storage = FolderStore(self.folder)
         self.ids: list[str] = []
+        self.env: dict[str, str] = {}  # of its workers
+        self.look: Callable[[], None] = lambda: None  # what is checked when the worker is dead
 
     def submit(self, command: str | list[str], **fields: Any) -> Job:
         job = self.storage.submit(Job(command=command, **fields))
@@ -113,7 +115,7 @@ class Case:
     def die_at(self, number: int, *arguments: str, **options: str) -> list[str]:
         """Kills it before that step; returns the names of the steps that it reached."""
         steps = self.place / "steps"
-        env = {"TAILBOARD_STORAGE": str(self.folder), "TEST_SHELL": self.shell}
+        env = {"TAILBOARD_STORAGE": str(self.folder), "TEST_SHELL": self.shell} | self.env
         code = self.processes.fork(
             number=number, steps=str(steps), do=arguments, env=env, **options
         )
@@ -231,6 +233,35 @@ def is_a_script(case: Case) -> Callable[[], None]:
     return lambda: case.check(Status.FAILED, 5, attempts=2)
 
 
+def has_a_secret(case: Case) -> Callable[[], None]:
+    """It prints the secret twice in each attempt. Readers never see it, and no file has it then."""
+    secrets, value = case.place / "secrets", "correct horse"
+    secrets.mkdir(mode=0o700)
+    (secrets / "S").touch(mode=0o600)
+    (secrets / "S").write_text(value)
+    case.env["TAILBOARD_SECRETS"] = str(secrets)
+    line = 'echo "$S$S"; exit $((JOB_ATTEMPT + 3))'
+    job = case.tallying(line, retries=1, secrets=["S"])
+
+    def look() -> None:
+        with suppress(FileNotFoundError):  # it has no log yet
+            seen = load_logs(case.storage, job.id)
+            assert not any(part in seen for part in (value[:6], value[6:])), seen
+
+    def check() -> None:
+        case.check(Status.FAILED, 5, attempts=2)
+        masked = 2 * len(value) * "*"
+        lines = load_logs(case.storage, job.id).splitlines()
+        assert set(lines) == {masked, "--- attempt 2 ---"}
+        assert case.storage.get(job.id).hint == masked
+        files = [path for path in case.folder.rglob("*") if path.is_file()]
+        assert [path for path in files if value.encode() in path.read_bytes()] == []
+        assert not [path for path in files if path.name == "secrets"]
+
+    case.look = look
+    return check
+
+
 def times_out(case: Case) -> Callable[[], None]:
     os.mkfifo(case.place / "never")
     job = case.tallying(f"exec cat {case.place}/never", timeout=0.3)
@@ -299,6 +330,7 @@ def never_started(case: Case) -> Callable[[], None]:
         is_retried,
         is_retried_later,
         is_a_script,
+        has_a_secret,
         has_a_secret_param,
         times_out,
         cannot_start,
@@ -347,6 +379,7 @@ def find_broken(
         check = scene(case)
         came_to = case.worker_dies_at(number)
         try:
+            case.look()
             case.recover()
             check()
         except AssertionError as error:

@@ -13,7 +13,7 @@ from tailboard.status import Status
 # Entries of the jobs folder: anyone who can write to one of them can make the worker run commands.
 TRUSTED_NAMES = (*Status, "workers", "keys", "paused", "saved", "schedules", "reserve", "tmp")
 TRUSTED_NAMES += ("sessions", "notices", "audit", "set-aside", "taken", "returned")
-TRUSTED_NAMES += ("secret", "name", "deleted", "retention")
+TRUSTED_NAMES += ("secret", "secret-key", "name", "deleted", "retention")
 
 
 def check_private(variable: str, root: str) -> None:
