@@ -1,5 +1,5 @@
-"""Chaos with secrets: jobs print them in many forms while workers, and Redis, are killed. No value
-may be left in any file but its own, and no client may have got one: `--chaos-secrets 1000` is the
+"""Chaos with secrets: jobs print them in many forms while workers, Redis and connections die. Then
+no file but their own contains a value, and no client has got one: `--chaos-secrets 1000` is the
 long run."""
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import sys
 import threading
 import time
 from base64 import b64encode, urlsafe_b64encode
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from urllib.parse import quote, quote_plus
@@ -24,6 +24,7 @@ import pytest
 import requests
 from conftest import ROOT, Processes, RedisServer, end_jobs, quick_worker, wait_until
 from programs.print_secrets import pieces
+from proxy import Proxy
 from test_redis import followed, read_all
 
 from storage import Store
@@ -180,21 +181,25 @@ def vault(tmp_path: Path, dice: random.Random) -> Vault:
     return Vault(tmp_path / "secrets", dice)
 
 
+def pause(is_over: Callable[[], bool], seconds: float) -> None:
+    deadline = time.monotonic() + seconds
+    wait_until(lambda: is_over() or time.monotonic() > deadline)
+
+
 def disturb(
     start: Callable[[str], subprocess.Popen[bytes]],
-    restart: Callable[[], None],
+    faults: Sequence[Callable[[], None]],
     is_over: Callable[[], bool],
     dice: random.Random,
 ) -> int:
-    """Kills one of two workers, or restarts the server, until all jobs have ended; how often."""
+    """Kills one of two workers, or causes another fault, until all jobs have ended; how often."""
     workers = {name: start(name) for name in "ab"}
     kills = 0
     while not is_over():
-        pause = time.monotonic() + dice.uniform(0.1, 0.6)
-        wait_until(lambda pause=pause: is_over() or time.monotonic() > pause)  # type: ignore[misc]
+        pause(is_over, dice.uniform(0.1, 0.6))
         kills += 1
-        if dice.random() < 0.2:
-            restart()
+        if faults and dice.random() < 0.5:
+            dice.choice(faults)()
             continue
         name = dice.choice("ab")
         workers[name].kill()
@@ -221,7 +226,7 @@ def test_no_value_is_left_in_a_jobs_folder(
 
     begun = time.monotonic()
     with jobs.followers(url):
-        kills = disturb(start, lambda: None, jobs.is_over, dice)
+        kills = disturb(start, [], jobs.is_over, dice)
     jobs.check(url)
     size = vault.check(tmp_path)
     seconds = time.monotonic() - begun
@@ -248,12 +253,13 @@ def test_no_value_is_left_on_machines_or_in_redis(
     url = processes.api(TAILBOARD_STORAGE=redis.url)
     spools = tmp_path / "spools"
     spools.mkdir()
+    proxy = Proxy(redis.port)
 
     def start(name: str) -> subprocess.Popen[bytes]:
         return processes.start(
             *quick_worker(),
             *("--slots", "3"),
-            TAILBOARD_STORAGE=redis.url,
+            TAILBOARD_STORAGE=f"redis://127.0.0.1:{proxy.port}/0",
             TAILBOARD_SPOOL=str(spools / name),
             TAILBOARD_SECRETS=str(vault.folder),
             TAILBOARD_SECRET_KEY=str(key),
@@ -263,10 +269,17 @@ def test_no_value_is_left_on_machines_or_in_redis(
         redis.kill()
         redis.start()
 
+    def lose_answers() -> None:
+        """What the relay then sends again has arrived before."""
+        proxy.drops_answers.set()
+        pause(jobs.is_over, 0.3)
+        proxy.drops_answers.clear()
+
+    faults = [restart, lose_answers, lose_answers, proxy.drop]
     begun = time.monotonic()
     try:
         with jobs.followers(url):
-            kills = disturb(start, restart, jobs.is_over, dice)
+            kills = disturb(start, faults, jobs.is_over, dice)
         jobs.check(url)
         redis.do("CONFIG", "SET", "rdbcompression", "no")
         redis.do("SAVE")
@@ -275,6 +288,7 @@ def test_no_value_is_left_on_machines_or_in_redis(
         for spool in spools.iterdir():
             end_jobs(FolderStore(spool))
         store.close()
+        proxy.close()
     seconds = time.monotonic() - begun
     print(
         f"chaos-secrets: {count} jobs on 2 machines, {kills} kills, {size:,} bytes, {seconds:.0f} s"
