@@ -240,7 +240,7 @@ def has_a_secret(case: Case) -> Callable[[], None]:
     (secrets / "S").touch(mode=0o600)
     (secrets / "S").write_text(value)
     case.env["TAILBOARD_SECRETS"] = str(secrets)
-    line = 'echo "$S$S"; exit $((JOB_ATTEMPT + 3))'
+    line = 'echo "$S, $S"; exit $((JOB_ATTEMPT + 3))'
     job = case.tallying(line, retries=1, secrets=["S"])
 
     def look() -> None:
@@ -250,7 +250,7 @@ def has_a_secret(case: Case) -> Callable[[], None]:
 
     def check() -> None:
         case.check(Status.FAILED, 5, attempts=2)
-        masked = 2 * len(value) * "*"
+        masked = f"{'*' * len(value)}, {'*' * len(value)}"
         lines = load_logs(case.storage, job.id).splitlines()
         assert set(lines) == {masked, "--- attempt 2 ---"}
         assert case.storage.get(job.id).hint == masked
