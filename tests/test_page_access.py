@@ -25,7 +25,7 @@ from conftest import (
 )
 from page_site import LossyProxy, Site, choose_interval, log_of, state, visit, waiting
 from page_socket import HEADER_ID, first_visit, open_socket, read_until, submit
-from playwright.sync_api import Locator, Page, expect
+from playwright.sync_api import Locator, Page, Request, expect
 
 from tailboard.page import client as client_module
 from tailboard.page import loads, rows, settings, shapes
@@ -151,6 +151,23 @@ def test_no_site_can_show_the_page_in_a_frame(site: Site, page: Page, tmp_path: 
         assert headers["Content-Security-Policy"] == "frame-ancestors 'none'"
     visit(page, site.url)  # not framed, it is shown
     expect(page.get_by_role("button", name="+ Run")).to_be_visible()
+
+
+def test_the_page_loads_nothing_from_other_servers(site: Site, page: Page) -> None:
+    job = site.submit("echo 'see https://elsewhere.test/x.js'", "only from here")
+    loaded: list[str] = []
+
+    def note(request: Request) -> None:
+        loaded.append(request.url)
+
+    page.on("request", note)
+    try:
+        visit(page, f"{site.url}/?job={job.id}")
+        expect(log_of(page)).to_contain_text("elsewhere.test")
+    finally:
+        page.remove_listener("request", note)
+    ours = (f"{site.url}/", f"{site.api}/", site.url.replace("http", "ws"), "data:")
+    assert loaded and not [url for url in loaded if not url.startswith((*ours, "blob:"))]
 
 
 # --- The location of a visitor --------------------------------------------------------------------

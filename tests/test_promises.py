@@ -9,9 +9,6 @@ from pathlib import Path
 
 import pytest
 from conftest import ROOT, Site, receive, serve_site
-from page_site import Site as PageSite
-from page_site import log_of, visit
-from playwright.sync_api import Page, Request, expect
 from test_docs import is_item, without_code
 from web import UNKNOWN, follow, is_problem, token_line
 
@@ -176,23 +173,3 @@ def test_the_examples_of_masked_forms_are_masked() -> None:
     for example in examples:
         masked = mask.apply(f"before {example} after".encode()).decode()
         assert re.fullmatch(r"before \*+=* after", masked), (example, masked)
-
-
-# --- The page -------------------------------------------------------------------------------------
-
-
-def test_the_page_loads_nothing_from_other_servers(page_site: PageSite, page: Page) -> None:
-    job = page_site.submit("echo 'see https://elsewhere.test/x.js'", "only from here")
-    loaded: list[str] = []
-
-    def note(request: Request) -> None:
-        loaded.append(request.url)
-
-    page.on("request", note)
-    try:
-        visit(page, f"{page_site.url}/?job={job.id}")
-        expect(log_of(page)).to_contain_text("elsewhere.test")
-    finally:
-        page.remove_listener("request", note)
-    ours = (f"{page_site.url}/", f"{page_site.api}/", page_site.url.replace("http", "ws"), "data:")
-    assert loaded and not [url for url in loaded if not url.startswith((*ours, "blob:"))]
