@@ -171,6 +171,7 @@ def test_secrets_can_be_the_credentials_of_a_systemd_service(
 def test_a_secret_can_be_a_link_as_in_kubernetes(
     storage: FolderStore, secrets: Secrets, drain: Drain
 ) -> None:
+    secrets.folder.chmod(0o1777)
     version = secrets.folder / "..2026_11_30"
     version.mkdir()
     secrets.write("DB_PASSWORD").rename(version / "DB_PASSWORD")
@@ -202,6 +203,12 @@ def give_away(path: Path) -> None:
     os.chown(path, 65534, 65534)
 
 
+def link_of_another_user(path: Path) -> None:
+    path.rename(path.with_name("theirs"))
+    path.symlink_to("theirs")
+    os.chown(path, 65534, 65534, follow_symlinks=False)
+
+
 def share_with_group(path: Path) -> None:
     path.chmod(0o660)
 
@@ -216,6 +223,7 @@ PROBLEMS: list[tuple[Callable[[Path], object], str]] = [
     (lambda path: path.write_bytes(VALUE + b"x" * 65_536), "{path} has more than 65,536 bytes"),
     (lambda path: path.write_bytes(VALUE + b"\0"), "{path} contains a NUL byte, which no variable"),
     (give_away, "{path} belongs to nobody: chown root {path}"),
+    (link_of_another_user, "{path} belongs to nobody: chown root {path}"),
 ]
 
 
@@ -224,7 +232,7 @@ def test_a_job_whose_secret_cannot_be_used_fails_and_says_why(
 ) -> None:
     jobs = []
     for number, (spoil, reason) in enumerate(PROBLEMS):
-        if spoil is give_away and os.geteuid() != 0:
+        if spoil in (give_away, link_of_another_user) and os.geteuid() != 0:
             continue
         path = secrets.write(f"S_{number}")
         spoil(path)

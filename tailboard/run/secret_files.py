@@ -26,8 +26,16 @@ def find_secrets(setting: str, env: Mapping[str, str] = os.environ) -> str | Non
     if not os.path.isdir(path):
         kind = "not a folder" if os.path.lexists(path) else "missing: make it, with mode 700"
         raise ValueError(f"{VARIABLE}: {path} is {kind}")
-    check_access(VARIABLE, path, "change the values of secrets")
+    if not is_sticky(path):
+        check_access(VARIABLE, path, "change the values of secrets")
     return path
+
+
+def is_sticky(path: str) -> bool:
+    """Is this a folder like those that Kubernetes mounts, in which every user could make files, but
+    rename and remove only their own? Their files are refused."""
+    found = os.stat(path)
+    return bool(found.st_mode & stat.S_ISVTX) and found.st_uid in (os.geteuid(), 0)
 
 
 def read_secrets(names: Iterable[str], folder: str | None) -> dict[bytes, bytes]:
@@ -55,6 +63,7 @@ def _read_secret(name: str, folder: str | None) -> bytes:
         # Links are followed: Kubernetes makes each secret a link to its newest version.
         fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
         try:
+            _check_owner(name, path, os.lstat(path).st_uid)  # of the link, if it is one
             _check_file(name, path, os.fstat(fd))
             value = os.pread(fd, MAX_VALUE + 2, 0).removesuffix(b"\n")
         finally:
@@ -75,13 +84,16 @@ def _check_file(name: str, path: str, found: os.stat_result) -> None:
     it if root owns it: systemd's access lists, and the groups of Kubernetes, look like that."""
     if not stat.S_ISREG(found.st_mode):
         raise _unusable(name, f"{path} is not a regular file")
-    us = user_name_of(os.geteuid())
-    if found.st_uid not in (os.geteuid(), 0):
-        owner = user_name_of(found.st_uid)
-        raise _unusable(name, f"{path} belongs to {owner}: chown {us} {path}")
+    _check_owner(name, path, found.st_uid)
     allowed = stat.S_IRGRP if found.st_uid == 0 else 0
     if found.st_mode & (stat.S_IRWXG | stat.S_IRWXO) & ~(stat.S_IXGRP | stat.S_IXOTH) & ~allowed:
         raise _unusable(name, f"other users can read or change {path}: chmod 600 {path}")
+
+
+def _check_owner(name: str, path: str, owner: int) -> None:
+    if owner not in (os.geteuid(), 0):
+        us = user_name_of(os.geteuid())
+        raise _unusable(name, f"{path} belongs to {user_name_of(owner)}: chown {us} {path}")
 
 
 def _unusable(name: str, why: str) -> ValueError:
