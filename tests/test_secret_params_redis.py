@@ -102,6 +102,20 @@ def test_a_retry_on_another_machine_gets_the_values(
     assert not has_values(redis, job)
 
 
+def test_a_retry_gets_the_values_if_redis_was_emptied(
+    team: Team, redis: RedisServer, key: str, submit: Callable[..., Job], gate: Gate
+) -> None:
+    job = submit(f"{PRINTS_HASH}; {gate.wait}; exit 1", retries=1)
+    team.start("a", TAILBOARD_SECRET_KEY=key)
+    team.wait_for_log(job, f"{HASH}\n")
+    redis.do("FLUSHALL")
+    wait_until(lambda: has_values(redis, job), 30)
+    gate.open()
+    assert team.wait(job).status is Status.FAILED
+    assert load_logs(team.store, job.id) == f"{HASH}\n--- attempt 2 ---\n{HASH}\n"
+    assert not has_values(redis, job)
+
+
 def test_redis_forgets_the_values_of_a_job_that_never_starts(
     team: Team, redis: RedisServer, submit: Callable[..., Job]
 ) -> None:

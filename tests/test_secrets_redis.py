@@ -238,6 +238,18 @@ def test_a_log_that_begins_in_the_middle_of_a_value_is_masked(
     assert got.startswith(b"*" * (len(VALUE * 99) - begin) + line)
 
 
+def test_a_log_whose_beginning_was_freed_is_masked(job: SecretJob, redis: RedisServer) -> None:
+    job.write(b"> " + VALUE * 40_000)
+    if not job.claim.sample_and_trim(1 << 18):
+        pytest.skip("nothing can be freed here")
+    start = job.machine.spool.get(job.id).log_start
+    assert start and (start - 2) % len(VALUE), "it begins in the middle of a value"
+    redis.do("FLUSHALL")
+    job.machine.sync()
+    assert set(job.in_redis()) == set(b"*")
+    assert job.machine.redis.get(job.id).log_start == start
+
+
 def test_a_log_that_its_job_truncates_is_masked(job: SecretJob) -> None:
     job.write(b"a long line\n" + VALUE[:9])
     os.truncate(f"{job.claim.folder}/output.log", 0)

@@ -396,7 +396,7 @@ class Outbox:
 
     def _restore(self, entry: SpoolEntry) -> bytes:
         """Put back a job that Redis has lost. The answer is as for a report."""
-        (answer,) = self.store.send([self.store.restore(entry)])
+        (answer,) = self.store.send([self.store.restore(entry, self.spool.secret_values(entry))])
         if isinstance(answer, OSError):
             raise answer
         return bytes(answer)

@@ -202,14 +202,16 @@ class RedisMachines(RedisStore):
             "report_then", entry.id, *rest, following.line_if_busy, JOB_WITH_KEY, *submission
         )
 
-    def restore(self, entry: SpoolEntry) -> Command:
+    def restore(self, entry: SpoolEntry, secret_values: Mapping[str, str]) -> Command:
         status = Status.RUNNING if entry.status is Status.QUEUED else entry.status
         content = entry.record.rstrip(b"\n") + b"\n" + entry.journal
         request = read_cancel_request(entry.folder)
         reason = request.reason if request else ""
         job = entry.read_job()
         rest = (content, entry.token, reason, job.key or "", int(job.urgent), *noticed(entry, job))
-        return self.link.script("restore", entry.id, status, entry.queue, *rest)
+        # Without the key, the values came from an earlier start of this worker.
+        sealed = self.params_key.seal(secret_values) if secret_values and self.params_key else b""
+        return self.link.script("restore", entry.id, status, entry.queue, *rest, sealed)
 
     def append(self, entry: SpoolEntry, start: int, data: bytes, how: str) -> Command:
         rest = (start, data, REDIS_LOG_KEPT, how, entry.log_at)

@@ -409,7 +409,8 @@ class Relay:
         answers = self.store.send([self.store.report(entry, -1) for entry in entries])
         for entry, answer in zip(entries, answers, strict=True):
             if answer in (b"absent", b"behind"):
-                (answer,) = self.store.send([self.store.restore(entry)])
+                restored = self.store.restore(entry, self.spool.secret_values(entry))
+                (answer,) = self.store.send([restored])
             if isinstance(answer, RecordDamaged):
                 self.store.drop(entry.id, str(answer))
                 self.spool.discard(entry)

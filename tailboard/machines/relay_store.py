@@ -154,10 +154,10 @@ class RelayStore(Protocol):
         again nor end otherwise; record and report it as cancelled. "log": the store lacks a part of
         the log. "paused": its queue is paused, give it back."""
 
-    def restore(self, entry: SpoolEntry) -> Command:
-        """The message that puts back a job which the store has lost, with its token and a request
-        to cancel it that has reached the spool. Newer data in the store is kept. The answer is as
-        for `report`."""
+    def restore(self, entry: SpoolEntry, secret_values: Mapping[str, str]) -> Command:
+        """The message that puts back a job which the store has lost, with its token, a request to
+        cancel it that has reached the spool, and the values of its secret params, by name. Newer
+        data in the store is kept. The answer is as for `report`."""
 
     def append(self, entry: SpoolEntry, start: int, data: bytes, how: str) -> Command:
         """The message with `data` of a job's log, which begins at the offset `start`; at most

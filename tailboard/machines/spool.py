@@ -35,7 +35,7 @@ from tailboard.folder.job_secrets import JobSecrets
 from tailboard.folder.lanes import Entry
 from tailboard.folder.retention import Retention
 from tailboard.folder.secret_params import FILE as SECRET_PARAMS
-from tailboard.folder.secret_params import drop_params, seal_params
+from tailboard.folder.secret_params import drop_params, seal_params, unseal_params
 from tailboard.job import Job, parse_record
 from tailboard.journal import cancelled_line, parse_journal, token_in
 from tailboard.judge import Verdict
@@ -294,6 +294,15 @@ class Spool(FolderStore):
         """Up to `limit` bytes of the job's log, from `offset`, without the values of secrets."""
         with self._open_masked(entry.place, entry.folder) as log:
             return log.pread(limit, offset)
+
+    def secret_values(self, entry: SpoolEntry) -> Mapping[str, str]:
+        """The values of the job's secret params, by name, if it still has them and they can be
+        read."""
+        if entry.has_secret_values:
+            with suppress(OSError, ValueError):
+                found = unseal_params(self.root, entry.folder, entry.read_job())
+                return {os.fsdecode(name): value.decode() for name, value in found.items()}
+        return {}
 
     @staticmethod
     def read_times(entry: SpoolEntry, known: int) -> tuple[int, bytes]:

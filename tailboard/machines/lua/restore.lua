@@ -13,10 +13,11 @@
 -- ARGV[9]  its own rules of notifications: 'some', 'none' ('': as the default says)
 -- ARGV[10] '1' if its saved command has a ping URL, 'started' if it has also started ('': none)
 -- ARGV[11] 1 if it ended so long ago that nobody is to be notified of that, else 0
+-- ARGV[12] the values of its secret params, encrypted ('': none)
 --
 -- Returns the status that the job has now, or 'fenced' or 'cancel' (see report.lua).
 
-local id, to, queue, job, token, reason, key, urgent, notify, pings, is_old = unpack(ARGV)
+local id, to, queue, job, token, reason, key, urgent, notify, pings, is_old, params = unpack(ARGV)
 local spool = spool_of(token)
 if redis.call('SISMEMBER', P..'gone:'..spool, id) == 1 then return 'fenced' end
 local s = fields(id, 'status', 'queue', 'token', 'takes', 'cancel')
@@ -30,6 +31,7 @@ if s[1] then
 end
 redis.call('SET', P..'job:'..id, job)
 redis.call('HSET', P..'state:'..id, 'takes', number_of(token))
+if params ~= '' then redis.call('HSET', P..'state:'..id, 'params', params) end
 redis.call('ZADD', P..'all', 0, id)
 set_order(id, key, urgent, '')
 set_notify(id, notify, pings)
