@@ -744,6 +744,12 @@ def test_a_machine_whose_clock_is_ahead_deletes_nothing(
     trust_clock(machine, time.time() if trusted == "its own" else redis_time(team))
     assert not any(machine.relay.prune())
     assert team.store.get(job.id).status is Status.SUCCEEDED
+    oldest = team.store.link.client.get("tailboard:audit-from")
+    if trusted == "its own":
+        assert oldest is None
+    else:
+        a_year_ago = redis_time(team) - 365 * 86_400
+        assert a_year_ago - 2 * 86_400 < int(oldest) / 1000 <= a_year_ago
 
 
 def redis_time(team: Team) -> float:

@@ -20,6 +20,7 @@ from conftest import Processes, need, wait_until
 
 from api import create_app
 from storage import load_logs
+from tailboard.audit import Action, Actor, new_entry
 from tailboard.folder.folder_store import FolderStore
 from tailboard.folder.retention import CLOCK_TOLERANCE, CLOCK_TRIAL, Retention
 from tailboard.job import Job
@@ -27,6 +28,7 @@ from tailboard.journal import Outcome
 from tailboard.notices import NoticeRecord
 from tailboard.run.webhook import post
 from tailboard.status import Status
+from tailboard.values import utc
 from tailboard.workers import WorkerInfo
 
 DAY = 86_400
@@ -327,8 +329,13 @@ def test_the_worker_prunes_while_it_runs(
     storage: FolderStore, processes: Processes, worker: Callable[..., object]
 ) -> None:
     finished(storage, 3)
-    worker(TAILBOARD_KEEP_DAYS="1")
+    for at in (utc(time.time() - 3 * DAY), utc()):
+        entry = new_entry(Action.CANCEL, Actor("anna", "named", None), {})
+        storage.audit.append(entry | {"at": at})
+    worker(TAILBOARD_KEEP_DAYS="1", TAILBOARD_AUDIT_DAYS="1")
     wait_until(lambda: not all_ids(storage), describe=processes.text)
+    audit = Path(storage.root, "audit")
+    wait_until(lambda: len(list(audit.iterdir())) == 1, describe=processes.text)
 
 
 def test_an_old_job_whose_log_is_not_a_file_does_not_hang_a_worker(
