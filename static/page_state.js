@@ -177,6 +177,10 @@ class PageState extends EventTarget {
   }
 
   receiveStatus(status) {
+    const { me } = this.status;
+    if (me.by_proxy && me.name !== status.me.name) {
+      location.reload(); // somebody else has signed in at the proxy: keep nothing of the last visitor
+    }
     this.heardAt = Date.now();
     this.status = status;
     this.statuses = status.statuses;

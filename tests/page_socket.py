@@ -43,11 +43,15 @@ def first_visit(query: str = "") -> bytes:
 
 def submit(header_id: str, **values: Any) -> bytes:
     """The message of a browser when a visitor submits the form."""
+    return trigger(header_id, "submit", {"values": values, "source": ""})
+
+
+def trigger(component_id: str, name: str, value: Any) -> bytes:
+    """The message of a browser when a component sends an event."""
     message = BackMsg()
     event = message.rerun_script.widget_states.widgets.add()
-    event.id = f"$$STREAMLIT_INTERNAL_KEY_{header_id}__events"
-    reported = {"event": "submit", "value": {"values": values, "source": ""}}
-    event.json_trigger_value = json.dumps([reported])
+    event.id = f"$$STREAMLIT_INTERNAL_KEY_{component_id}__events"
+    event.json_trigger_value = json.dumps([{"event": name, "value": value}])
     return frame(message)
 
 

@@ -23,8 +23,12 @@ from conftest import (
     wait_until,
 )
 from page_site import Site, choose_interval, log_of, open_palette, served, waiting
+from page_socket import first_visit, open_socket, read_until, trigger
 from playwright.sync_api import Page, expect
 from signing_proxy import SigningProxy
+
+from tailboard.page.client import ApiClient, Visitor
+from tailboard.proxy_headers import ProxyUser
 
 TOKENS = {name: f"{name} has a long secret" for name in ("anna", "ben", "wall")}
 ROLES = {"anna": "all", "ben": "run", "wall": "read"}
@@ -407,11 +411,53 @@ def test_a_tab_that_connects_again_as_another_user_keeps_nothing_of_the_first(
 ) -> None:
     page.goto(proxy.url)
     expect_account(page, "Signed in as anna")
+    page.evaluate("window.sameDocument = true")
     proxy.headers |= {"Remote-User": "carl", "Remote-Groups": "ops"}
     proxy.cut()
     expect_account(page, "carl · may run saved commands")
+    assert not page.evaluate("window.sameDocument === true")  # its memory is empty, too
     answer = page.evaluate(ASK, ["run", {"command": "true", "name": "as anna", "key": "again"}])
     assert "carl has the role run" in answer["error"]
+
+
+def test_another_user_does_not_get_the_session_of_the_first(
+    roles_site: RolesSite, proxied_page: str
+) -> None:
+    """A connection that takes up anna's session at the page's server, as her tab would."""
+    job = roles_site.submit(command="true", name="hers", env={"PLACE": "seen by anna"})
+    with open_socket(proxied_page, **in_python(ANNA)) as hers:
+        hers.sendall(first_visit())
+        received = read_until(hers, re.compile(rb'"role": ?"all"'))
+        errands = re.search(rb"\$\$ID-[0-9a-f]+-errands", received)
+        assert errands
+        ask = {"errand": "environment", "number": 1, "job": job}
+        hers.sendall(trigger(errands[0].decode(), "ask", ask))
+        read_until(hers, re.compile(b"seen by anna"))
+    found = re.findall(rb"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}", received)
+    carl = {**PROOF, "Remote-User": "carl", "Remote-Groups": "ops"}
+
+    def sees(headers: dict[str, str], role: str, session: bytes) -> bool:
+        protocol = {"Sec_WebSocket_Protocol": f"streamlit, x, {session.decode()}"}
+        with open_socket(proxied_page, **in_python(headers), **protocol) as again:
+            again.sendall(first_visit())
+            received = read_until(again, re.compile(f'"role": ?"{role}"'.encode()))
+        return b"seen by anna" in received
+
+    # One of these is the ID of her session. It can be taken up once her connection has closed.
+    sessions = wait_until(lambda: [each for each in set(found) if sees(ANNA, "all", each)])
+    assert not any(sees(carl, "run", each) for each in sessions)
+
+
+def in_python(headers: dict[str, str]) -> dict[str, str]:
+    return {name.replace("-", "_"): text for name, text in headers.items()}
+
+
+def test_answers_that_are_kept_for_a_user_are_not_for_another() -> None:
+    anna, carl = (Visitor(True, user=ProxyUser(name)) for name in ("anna", "carl"))
+    dev = Visitor(True, user=ProxyUser("anna", ("dev",)))
+    identities = {ApiClient("a token", each, {}).identity for each in (anna, carl, dev)}
+    assert len(identities) == 3
+    assert ApiClient("a token", anna, {}).token == ""
 
 
 ANNA = {**PROOF, "Remote-User": "anna"}
