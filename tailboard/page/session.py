@@ -77,7 +77,8 @@ class Session:
     shown_job: Job | None = None  # the job whose log is shown, as last loaded
     shown_error: str = ""  # why that job or its log could not be loaded
     unconfirmed: UnconfirmedSubmit | None = None
-    digest_key: bytes = field(default_factory=lambda: os.urandom(32))  # for `unconfirmed`
+    # For `unconfirmed`.
+    digest_key: bytes = field(default_factory=lambda: os.urandom(32), repr=False, compare=False)
     errand_answer: dict[str, Any] = field(default_factory=dict)
     # Job ID -> name -> value: the environment variables that the visitor has asked to see.
     revealed: dict[str, dict[str, str]] = field(default_factory=dict)
