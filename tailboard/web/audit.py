@@ -131,16 +131,14 @@ def append(action: Action, who: Actor, subject: Entry) -> None:
     store_line(new_entry(action, who, subject))
 
 
-def store_line(entry: Entry) -> bool:
-    """Append a line. Returns False if that failed: the action was done nevertheless, and the
-    program's log has the line instead."""
+def store_line(entry: Entry) -> None:
+    """Append a line. If that fails, the action was done nevertheless, and the program's log has the
+    line instead."""
     try:
         state().store.audit.append(entry)
     except Exception as error:
         line = encode_entry(entry).decode()
         log.error("audit: a line is missing in the audit log reason=%r line=%s", why(error), line)
-        return False
-    return True
 
 
 def why(error: Exception) -> str:
