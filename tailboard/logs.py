@@ -41,7 +41,7 @@ class Log(AbstractContextManager["Log"], ABC):
     A backend implements the abstract methods, and `close` if it opens files. The others build on
     them. All read methods raise OSError if the storage fails."""
 
-    read_size = 1 << 16  # bytes that a download best reads at a time
+    read_size = 1 << 16  # bytes that downloads and followers read at a time
     # Can the job still write? If so, a MaskedLog does not show the beginning of a value at its end.
     holds_back = True
 

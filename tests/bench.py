@@ -57,6 +57,7 @@ def folder_figures(asked: argparse.Namespace) -> list[Figure]:
         Figure("tail-requests", lambda folder: bench_logs.tail_requests(folder, large)),
         Figure("search", lambda folder: bench_logs.search(folder, large)),
         Figure("markers", lambda folder: bench_logs.markers(folder, large)),
+        Figure("secrets", lambda folder: bench_logs.secrets(folder, large)),
     ]
 
 

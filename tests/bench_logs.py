@@ -10,13 +10,14 @@ import statistics
 import sys
 import threading
 import time
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
 
 import requests
 from bench_jobs import fresh, run_queued_jobs
-from conftest import Processes, free_port, wait_until
+from conftest import JobMaker, Processes, free_port, wait_until
 from figures import each, quantiles, say, say_alone
 from flask import Flask, Response, send_file
 
@@ -25,6 +26,7 @@ from tailboard.explain.log_marks import LogMarks
 from tailboard.folder.folder_store import FolderStore
 from tailboard.job import Job
 from tailboard.logs import SEARCH_BLOCK, FileLog
+from tailboard.masking import MASKED_BLOCK, Mask
 
 PATIENCE = 120  # seconds to wait for a response or a follower
 SMALL = 1 << 20  # bytes of a log
@@ -173,6 +175,68 @@ def read_all(log: FileLog, size: int) -> None:
     at = 0
     while at < size:
         at += len(log.pread(SEARCH_BLOCK, at))
+
+
+# --- Secrets --------------------------------------------------------------------------------------
+
+VALUES = (
+    b"correct-horse-battery-staple",
+    b"Xk29fjWq8sLmZ0pQ",
+    b"postgres://app:p4ssw0rd@db.example/app",
+)
+WAYS = (
+    ("download", "download=1", {}),
+    ("following as text", "follow=1&offset=0", {}),
+    ("following as events", "follow=1&offset=0", {"Accept": "text/event-stream"}),
+)
+
+
+def secrets(folder: Path, size: int) -> None:
+    """How fast the log of a running job with three secrets is read, and that of one without."""
+    with fresh(folder) as (storage, processes):
+        api, job_maker = processes.api(), JobMaker(Path(storage.root))
+        claims = [job_maker.running(b"begin\n"), job_maker.running(b"begin\n")]
+        claims[0].seal_secrets(VALUES)
+        for claim in claims:
+            write_log(job_maker.log(claim.job.id), size)
+        ids = [claim.job.id for claim in claims]
+        for name, query, headers in WAYS:
+            urls = [f"{api}/jobs/{job_id}/logs?{query}" for job_id in ids]
+            times = [
+                tuple(read_seconds(url, headers, size - PAGE_BYTES) for url in urls)
+                for _ in range(7)
+            ]
+            speeds = [size / 1e6 * rate for rate in median_rates(times)]
+            say(f"{name} with three secrets : without", *speeds, "MB/s", "target 0.8")
+        times = [tuple(open_seconds(storage, job_id) for job_id in ids) for _ in range(2_000)]
+        opened = [1e6 / rate for rate in median_rates(times)]
+        say("opening a log with secrets : without", *opened, "us")
+    for what, values in (("three secrets", VALUES), ("three of 8 bytes", [v[:8] for v in VALUES])):
+        say_alone(f"masking of {what}, which do not occur", mask_speed(values, b""), "MB/s")
+        often = b"%s, " % values[0] + b"x" * 900
+        say_alone(f"masking of {what}, one in 900 bytes", mask_speed(values, often), "MB/s")
+        say_alone(f"masking of {what}, nothing else", mask_speed(values, values[0]), "MB/s")
+
+
+def open_seconds(storage: FolderStore, job_id: str) -> float:
+    return each(1, lambda: storage.open_log(job_id).close())[0]
+
+
+def read_seconds(url: str, headers: dict[str, str], size: int) -> float:
+    """The time until so many bytes of a log have arrived."""
+    begun, left = time.perf_counter(), size
+    with requests.get(url, headers=headers, stream=True, timeout=PATIENCE) as answer:
+        answer.raise_for_status()
+        while left > 0:
+            left -= len(answer.raw.read(min(left, 1 << 18)))
+    return time.perf_counter() - begun
+
+
+def mask_speed(values: Sequence[bytes], line: bytes) -> float:
+    """MB/s, for a log of these lines, or of ordinary ones."""
+    line = line or b"2026-11-30T12:00:00Z INFO worker 17: request 4711 of /api/items took 12 ms"
+    block, mask = (line + b"\n") * (MASKED_BLOCK // (len(line) + 1)), Mask(values)
+    return len(block) / 1e6 / min(each(20, lambda: mask.apply(block)))
 
 
 # --- Following ------------------------------------------------------------------------------------

@@ -408,6 +408,17 @@ def test_the_bytes_are_the_same_after_the_log_is_masked_on_the_disk(make: Make) 
     assert (job.folder / "output.log").read_bytes() == masked
 
 
+def test_a_reader_keeps_the_values_that_it_knows(make: Make) -> None:
+    """For example while the folder is deleted: the values can go first."""
+    job = make()
+    job.write(b"the ", VALUE, b" hunter2")
+    with job.open() as log:
+        assert log.size == len(b"the hunter2-correct ")
+        (job.folder / "secrets").unlink()
+        assert log.pread(100, 0) == b"the " + STARS + b" hunter2"  # nothing follows any more
+        assert log.size == len(b"the hunter2-correct hunter2")
+
+
 @pytest.mark.parametrize("split", range(len(VALUE) + 1))
 def test_half_a_value_that_is_being_overwritten_is_masked(make: Make, split: int) -> None:
     job, text = make(), b"the " + VALUE + b" is"

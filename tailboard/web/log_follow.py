@@ -22,7 +22,6 @@ from tailboard.web.models import LogQuery
 from tailboard.web.state import state
 from tailboard.web.views import whole_job
 
-BLOCK = 1 << 16  # bytes of an event
 KEEPALIVE_INTERVAL = 5.0  # seconds; shows the client, and proxies, that the connection is alive
 RECONNECT = 1_000  # milliseconds until a browser reconnects
 
@@ -139,10 +138,10 @@ def read_on(log: Log, at: int, timestamps: bool, ended: bool) -> Iterator[Chunk]
         yield Chunk(size, gap=(at, size))
         return
     while True:
-        begin, data = log.read(at, BLOCK)
+        begin, data = log.read(at, log.read_size)
         if begin > at:
             yield Chunk(begin, gap=(at, begin))
-        data = trim_partial_utf8(data, ended and len(data) < BLOCK)
+        data = trim_partial_utf8(data, ended and len(data) < log.read_size)
         if not data:
             return
         at = begin + len(data)
