@@ -22,7 +22,7 @@ MASKED_RANGES = "*ranges"  # among the values of a job: see `pack_ranges`
 RANGE = struct.Struct("<QQ")
 MOST_SEALED = 64 << 20  # bytes of a file `secrets`; larger ones are damaged
 MASKS_KEPT = 16
-MASKED_BLOCK = 1 << 18  # bytes that are best read at a time, since each read has costs of its own
+MASKED_BLOCK = 1 << 17  # bytes that are best read at a time, since each read has costs of its own
 # Of a search for needles, see `NeedleSearch`:
 MOST_FORMS = 1_000
 MOST_PATTERN_BYTES = 100_000
