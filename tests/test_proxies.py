@@ -60,6 +60,16 @@ def test_the_page_gets_the_name_the_groups_and_the_secret(proxied: str) -> None:
         assert "x-forwarded-for" in found
 
 
+def test_a_client_cannot_make_the_proxy_drop_its_headers(proxied: str) -> None:
+    """A proxy removes the headers that `Connection` lists. Without their groups, visitors would get
+    the role of the line `*`."""
+    listed = "close, Remote-User, Remote-Groups, X-Tailboard-Proxy"
+    found = arrived(proxied, "/", "anna", Connection=listed)
+    assert found["remote-user"] == ["anna"]
+    assert found["remote-groups"] == ["dev,admins"]
+    assert found["x-tailboard-proxy"] == [SECRET]
+
+
 def test_without_a_sign_in_nothing_reaches_the_page(proxied: str) -> None:
     for headers in ({}, FORGED):
         answer = ask(proxied, "/?job=1", "", **headers)
