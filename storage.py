@@ -54,6 +54,7 @@ Which file of tailboard/ contains what:
     job.py, journal.py, judge.py    a job's fields, what happened to it, where it belongs
     status.py, errors.py            the states; the errors of a storage
     logs.py, log_limit.py           reading a log; its samples and its limit
+    masking.py, secret_forms.py     reading the log of a job with secrets; what is masked of a value
     saved_command.py, schedules.py, cron.py, scheduler.py    saved commands, and when they start
     key_template.py, chains.py      their keys; which of them starts after another
     settings.py, program_log.py     the settings from the environment; the log of the program
@@ -259,7 +260,8 @@ class Logs(Protocol):
     def open_log(self, job_id: str) -> Log:
         """The job's log, for reading; the caller closes it. It stays readable if the job moves, and
         retention does not delete the job while its log is open. JobNotFound; FileNotFoundError if
-        the job has no log, for example because it has never started."""
+        the job has no log, for example because it has never started. The values of its secrets are
+        masked; SecretsDamaged if that is not possible."""
 
     def watch(self, job_id: str) -> Notifier:
         """A notifier that becomes readable when the job's log or state changes after this call, and
