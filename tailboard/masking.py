@@ -192,7 +192,7 @@ def unpack_ranges(packed: bytes) -> list[tuple[int, int]]:
         raise ValueError(str(error)) from None
 
 
-class JobSecrets(NamedTuple):
+class KnownSecrets(NamedTuple):
     """What the file `secrets` of a job contained when it was last read."""
 
     stamp: tuple[int, ...] = ()  # differs if the file has changed
@@ -213,7 +213,7 @@ class MaskedLog(Log):
         """`folder`: a descriptor of the job's folder, which this object closes. SecretsDamaged if
         the values cannot be read."""
         self.log, self.folder, self.unseal = log, folder, unseal
-        self._secrets = JobSecrets()
+        self._secrets = KnownSecrets()
         try:
             self._refresh()
         except BaseException:
@@ -237,7 +237,7 @@ class MaskedLog(Log):
         except FileNotFoundError:
             self._secrets = known._replace(is_removed=True)
 
-    def _read_secrets(self, stamp: tuple[int, ...]) -> JobSecrets:
+    def _read_secrets(self, stamp: tuple[int, ...]) -> KnownSecrets:
         """FileNotFoundError if the file was removed meanwhile."""
         sealed = self._read_sealed()
         try:
@@ -245,7 +245,7 @@ class MaskedLog(Log):
             ranges = unpack_ranges(values.pop(MASKED_RANGES, pack_ranges(())))
         except (ValueError, FileNotFoundError):  # of the key, which says nothing about the file
             raise SecretsDamaged("secrets") from None
-        return JobSecrets(stamp, make_mask(frozenset(values.values())), ranges)
+        return KnownSecrets(stamp, make_mask(frozenset(values.values())), ranges)
 
     def _read_sealed(self) -> bytes:
         """The file `secrets`. A job can replace it, for example by a FIFO."""
