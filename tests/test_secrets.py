@@ -445,6 +445,32 @@ def test_other_jobs_start_and_end_while_a_large_log_is_masked(
     assert is_clean(folder, large)
 
 
+def test_an_end_is_not_recorded_before_the_log_is_masked(
+    storage: FolderStore,
+    folder: Path,
+    secrets: Secrets,
+    worker: Worker,
+    gate: Gate,
+    started: Started,
+    ended: Callable[..., Job],
+    processes: Processes,
+) -> None:
+    """The disk refuses what masking needs for a while."""
+    worker("--slots=1", **secrets.env)
+    line = f"echo started; {PRINT_SECRET}; {gate.wait}"
+    job = started(storage.submit(Job(command=line, secrets=["DB_PASSWORD"])))
+    drafts = folder / "tmp"
+    drafts.rename(folder / "away")
+    drafts.touch()
+    gate.open()
+    wait_until(lambda: f"trouble job={job.id}" in processes.text())
+    assert b'"ended"' not in (folder_of(folder, job) / "journal").read_bytes()
+    drafts.unlink()
+    (folder / "away").rename(drafts)
+    assert ended(job).status == Status.SUCCEEDED
+    assert is_clean(folder, job)
+
+
 # --- Masking on the disk --------------------------------------------------------------------------
 
 

@@ -135,8 +135,10 @@ class JobSecrets:
             sealed = file.read(MOST_SEALED)
         try:
             values = self.sealer.unseal(sealed)
-        except FileNotFoundError as error:
-            raise ValueError(f"{error.filename} is missing") from None
+        except OSError as error:
+            if error.errno not in DAMAGE_ERRNOS:
+                raise
+            raise ValueError(f"{error.filename} is damaged: {error.strerror}") from None
         ranges = values.pop(MASKED_RANGES, None)
         return list(values.values()), [] if ranges is None else unpack_ranges(ranges)
 

@@ -63,8 +63,8 @@ class Supervisor:
     def busy_slots(self) -> int:
         """How many jobs hold a slot. A job that has ended holds none, even if its end is still to
         be recorded."""
-        over = [e for e in self.running.values() if e.ended and not e.keeps_slot]
-        over = [e for e in over if e.verdict or e.retry_at or e.masking]
+        ended = [entry for entry in self.running.values() if entry.ended]
+        over = [e for e in ended if e.verdict or e.retry_at or (e.masking and not e.keeps_slot)]
         return len(self.running) - len(over)
 
     def reap(self) -> None:
