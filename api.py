@@ -39,7 +39,7 @@ from tailboard.web.actions import (
     with_visitor,
 )
 from tailboard.web.asgi import ACCESS, FlaskOverAsgi
-from tailboard.web.audit import keep_audit_log, note, note_nothing, read_audit
+from tailboard.web.audit import keep_audit_log, note_done, note_nothing, read_audit
 from tailboard.web.auth import cancel_reason, guard, require_role_for
 from tailboard.web.bodies import MAX_BODY_BYTES
 from tailboard.web.bulk import bulk_key, check_status, choose, choose_all
@@ -153,7 +153,9 @@ def show(job_id: str) -> Response | dict[str, Any]:
 def cancel(job_id: str) -> tuple[dict[str, Any], int]:
     """Request that the job be cancelled."""
     require_role_for(state().store.get(job_id))
-    return whole_job(state().store.cancel(job_id, cancel_reason())), 202
+    job = state().store.cancel(job_id, cancel_reason())
+    note_done()
+    return whole_job(job), 202
 
 
 @routes.post("/jobs/<job_id>/rerun")
@@ -172,13 +174,17 @@ def rerun(job_id: str) -> Created:
 @routes.post("/jobs/<job_id>/urgent")
 def make_urgent(job_id: str) -> dict[str, Any]:
     """Let a queued job start before all jobs that are not urgent."""
-    return whole_job(state().store.set_urgent(job_id, True))
+    job = state().store.set_urgent(job_id, True)
+    note_done()
+    return whole_job(job)
 
 
 @routes.delete("/jobs/<job_id>/urgent")
 def make_ordinary(job_id: str) -> dict[str, Any]:
     """Let an urgent job start in its turn."""
-    return whole_job(state().store.set_urgent(job_id, False))
+    job = state().store.set_urgent(job_id, False)
+    note_done()
+    return whole_job(job)
 
 
 @routes.delete("/jobs/<job_id>")
@@ -338,7 +344,7 @@ def change_queue(queue: str) -> dict[str, Any]:
     """Set or remove the limit of a queue. Running jobs continue, even if there are more."""
     wanted = QueueRequest.parse(json_body({}))
     state().store.limits.set(valid_queue(queue), wanted.limit)
-    note(limit=wanted.limit)
+    note_done(limit=wanted.limit)
     return Queues().show(queue)
 
 

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 import requests
 from conftest import BY_HAND, TOKEN, Site, serve_site
+from flask.testing import FlaskClient
 from web import UNKNOWN, is_problem, token_line
 
 from api import create_app
@@ -235,18 +236,29 @@ def test_a_refused_or_failed_request_has_no_line(site: Site, lines: Lines) -> No
     assert lines.new() == []
 
 
+def test_an_action_has_a_line_even_if_its_response_is_an_error(tmp_path: Path) -> None:
+    """The job is queued, but the response cannot be made, because its notices cannot be read."""
+    client = create_app({"STORAGE": tmp_path / "jobs"}).test_client()
+    first = client.post("/jobs", json={"command": "true"}).get_json()["id"]
+    client.put("/saved/nightly", json={"command": "true"})
+    (tmp_path / "jobs" / "notices").write_text("a file is in the way of the folder")
+    paths = ["/jobs", f"/jobs/{first}/urgent", f"/jobs/{first}/rerun", "/saved/nightly/run"]
+    for path in [*paths, f"/jobs/{first}/cancel"]:
+        body = {"command": "true"} if path == "/jobs" else {}
+        assert client.post(path, json=body).status_code == 503
+    assert client.post(f"/jobs/{UNKNOWN}/cancel").status_code == 404
+    (tmp_path / "jobs" / "notices").unlink()
+    found = client.get("/audit?limit=5").get_json()["entries"]
+    assert [line["action"] for line in found] == ["cancel", "run", "rerun", "urgent", "submit"]
+    jobs = client.get("/jobs").get_json()["jobs"]
+    assert {line["job"] for line in found} == {job["id"] for job in jobs}
+
+
 def test_a_rerun_that_is_repeated_after_a_crash_names_the_jobs_that_were_missing(
     tmp_path: Path,
 ) -> None:
     client = create_app({"STORAGE": tmp_path / "jobs"}).test_client()
-    store = client.application.extensions["tailboard"].store
-    root = client.post("/jobs", json={"command": "true"}).get_json()["id"]
-    child = client.post("/jobs", json={"command": "true", "after": [root]}).get_json()["id"]
-    client.post(f"/jobs/{root}/cancel")
-    store.listen([])
-    while store.claim("w", "h") is not None:
-        pass
-    assert store.get(child).status is Status.CANCELLED
+    root, _ = cancel_with_child(client)
     sent = {"json": {"with_after": True}, "headers": {"Idempotency-Key": "k"}}
     made = client.post(f"/jobs/{root}/rerun", **sent).get_json()
     assert len(made["reruns"]) == 1
@@ -259,7 +271,20 @@ def test_a_rerun_that_is_repeated_after_a_crash_names_the_jobs_that_were_missing
     repeated = client.post(f"/jobs/{root}/rerun", **sent).get_json()  # as if it had been lost
     again = client.get("/audit?limit=1").get_json()["entries"][0]
     assert (again["action"], again["job"], again["dependents"]) == ("rerun", repeated["id"], 1)
+
+
+def cancel_with_child(client: FlaskClient) -> tuple[str, str]:
+    """The IDs of a job that was cancelled, and of one that waited for it and therefore was, too."""
+    store = client.application.extensions["tailboard"].store
+    root = client.post("/jobs", json={"command": "true"}).get_json()["id"]
+    child = client.post("/jobs", json={"command": "true", "after": [root]}).get_json()["id"]
+    client.post(f"/jobs/{root}/cancel")
+    store.listen([])
+    while store.claim("w", "h") is not None:
+        pass
+    assert store.get(child).status is Status.CANCELLED
     store.close()
+    return root, child
 
 
 def test_each_operation_that_is_no_get_says_whether_it_has_a_line() -> None:
@@ -337,6 +362,20 @@ def test_a_bulk_action_can_hide_no_other_action(site: Site, lines: Lines) -> Non
     assert [line["action"] for line in lines.new()] == ["rerun"]
     assert cancel(site, jobs[2], bulk) == 202
     assert lines.new() == []
+
+
+def test_a_bulk_rerun_does_not_hide_the_jobs_that_waited(tmp_path: Path) -> None:
+    client = create_app({"STORAGE": tmp_path / "jobs"}).test_client()
+    root, child = cancel_with_child(client)
+    bulk = client.get("/bulk?to=rerun").get_json()["bulk"]
+    sent = {"json": {"with_after": True}, "headers": {"Tailboard-Bulk": bulk}}
+    made = client.post(f"/jobs/{root}/rerun", **sent).get_json()
+    assert len(made["reruns"]) == 1
+    line = client.get("/audit?limit=1").get_json()["entries"][0]
+    assert (line["action"], line["rerun_of"], line["dependents"]) == ("rerun", root, 1)
+    again = client.post(f"/jobs/{child}/rerun", headers=sent["headers"])
+    assert again.status_code == 201
+    assert client.get("/audit?limit=1").get_json()["entries"][0]["count"] == 2
 
 
 def submit_(site: Site, lines: Lines) -> str:

@@ -1,7 +1,8 @@
 """The lines of the audit log: each successful request that changes something writes one.
 
 An operation declares its action in OPERATIONS. The path names the subject; routes add with `note`
-what the path does not say. `write_line` runs after each request."""
+what the path does not say. `write_line` runs after each request. A route that can still fail after
+it has done the action calls `note_done` in between."""
 
 from __future__ import annotations
 
@@ -42,6 +43,13 @@ def note(**subject: Any) -> None:
     noted().update(subject)
 
 
+def note_done(**subject: Any) -> None:
+    """The action is done, so this request gets a line even if its response is an error, for example
+    because the job cannot be read again."""
+    g.action_done = True
+    note(**subject)
+
+
 def note_nothing() -> None:
     """This request has changed nothing, so it gets no line."""
     note(action=Action.NOTHING)
@@ -57,7 +65,7 @@ def noted() -> Entry:
 def note_new_job(job_id: str) -> None:
     """A rerun's line is about the new job, as that of any other new job is."""
     view = request.view_args or {}
-    note(job=job_id, **({"rerun_of": view["job_id"]} if "job_id" in view else {}))
+    note_done(job=job_id, **({"rerun_of": view["job_id"]} if "job_id" in view else {}))
 
 
 def note_dependents(job_id: str, count: int) -> None:
@@ -69,7 +77,8 @@ def note_dependents(job_id: str, count: int) -> None:
 
 
 def note_saved(before: SavedCommand | None, after: SavedCommand) -> None:
-    """Which fields of a saved command have changed; none for a new one."""
+    """The command is saved. Which of its fields have changed; none for a new one."""
+    note_done()
     if before is None:
         return
     old, new = before.definition(), after.definition()
@@ -105,7 +114,8 @@ def command_actor(user: str | None) -> Actor:
 
 def write_line(response: Response) -> Response:
     """Append the line of this request, if it has changed something."""
-    if request.url_rule is None or response.status_code >= 300:
+    has_failed = response.status_code >= 300 and not g.get("action_done", False)
+    if request.url_rule is None or has_failed:
         return response
     operation = OPERATIONS.get(operation_key(request.method, request.url_rule))
     if operation is None or not operation.audit:
@@ -120,9 +130,10 @@ def write_line(response: Response) -> Response:
 
 
 def append(action: Action, who: Actor, subject: Entry) -> None:
-    """Append a line, if the action is not part of a bulk action that has one."""
+    """Append a line, if the action is not part of a bulk action that has one. The jobs that are
+    rerun with another one belong to no bulk action, so this has a line."""
     bulk = request.headers.get(BULK_HEADER)
-    if bulk is not None and action in IN_BULK:
+    if bulk is not None and action in IN_BULK and "dependents" not in subject:
         job_id = str(subject.get("rerun_of") or subject.get("job"))
         part = state().bulks.subject_of(bulk, action, who, job_id)
         if part is not None and not part:

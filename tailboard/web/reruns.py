@@ -146,9 +146,9 @@ def rerun_dependents(root: Job, new_root: str, dependents: Sequence[Job]) -> lis
             queued = store.submit(again, key)
             new_ids[job.id] = queued.id
             submitted += not queued.is_repeat
+            note_dependents(new_root, submitted)
         except (JobNotFound, KeyBusy):
             left_out.add(job.id)
         except ValueError as error:
             abort(400, str(error))
-    note_dependents(new_root, submitted)
     return list(new_ids.values())[1:]
