@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import threading
 import time
 from collections.abc import Callable
 from contextlib import suppress
@@ -28,6 +29,9 @@ class RereadFile(Generic[Content]):
         self.known = empty  # or the content when the whole file was last readable
         self.stamp: tuple[int, ...] = ()  # of the file when it was read, see _stamp
         self.errors = RepeatedErrors(logging.getLogger("tailboard"))
+        # Held from reading the file until its content counts. Otherwise a slow request could put
+        # what it has read before a change in the place of what another one has read after it.
+        self.lock = threading.Lock()
 
     def read(self) -> Content:
         """What the file contains now; ValueError, with a one-sentence message, if it is invalid."""
@@ -40,18 +44,24 @@ class RereadFile(Generic[Content]):
     def refresh(self) -> None:
         """Read the file if it has changed. If it is missing or bad (because it is half-written,
         say), the content stays as it was, and the log reports once what is wrong."""
-        if not self.path:
+        if not self.path or self._stamp() == self.stamp != ():
             return
-        stamp = self._stamp()
-        if stamp == self.stamp != ():
-            return
-        self.stamp = stamp
+        with self.lock:
+            stamp = self._stamp()
+            if stamp != self.stamp or stamp == ():
+                self._read_again(stamp)
+
+    def _read_again(self, stamp: tuple[int, ...]) -> None:
+        """Read the file, whose stamp was this."""
         subject = self.variable.removeprefix("TAILBOARD_").lower()
         try:
             self.known = self.read()
             self.errors.resolved(subject)
         except ValueError as error:
             self.errors.report(subject, error)
+            if isinstance(error.__context__, OSError):  # perhaps the next request can read it
+                stamp = ()
+        self.stamp = stamp
 
     def _stamp(self) -> tuple[int, ...]:
         """A value that changes when the file does; () if a change could go unnoticed."""
