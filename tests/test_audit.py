@@ -16,9 +16,11 @@ from tailboard.audit import (
     Actor,
     AuditFilter,
     Entry,
+    encode_entry,
     job_range,
     new_entry,
 )
+from tailboard.machines import redis_audit
 from tailboard.machines.redis_store import RedisStore
 from tailboard.values import new_id, utc
 
@@ -90,7 +92,9 @@ def test_lines_can_be_chosen_by_time_name_and_job(store: WorkerStore) -> None:
     assert read_all(store, AuditFilter(job=ids[1], by="anna")) == []
 
 
-@pytest.mark.parametrize("place", ["", "x", "1", "20261130", "1.2.3", "-", "20261130.-1", "9" * 99])
+@pytest.mark.parametrize(
+    "place", ["", "x", "1", "20261130", "1.2.3", "-", "20261130.-1", "9" * 99, "0-0"]
+)
 def test_a_place_of_another_form_is_refused(store: WorkerStore, place: str) -> None:
     store.audit.append(line())
     with pytest.raises(ValueError, match="before must be the value of `next`"):
@@ -140,6 +144,24 @@ def test_old_days_are_deleted_by_the_given_clock(store: WorkerStore) -> None:
     assert len(read_all(store)) == 1
     list(store.audit.prune(2, now + 4 * DAY))
     assert read_all(store) == []
+
+
+def test_redis_reads_nothing_from_before_the_time(
+    redis_url: str, shared_redis: RedisServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A request reads as many lines as it may, so it would need further ones for those that are not
+    wanted anyway."""
+    store, now = RedisStore(redis_url), time.time()
+    for age in range(9, -1, -1):
+        old = encode_entry(line() | {"at": utc(now - age * DAY)})
+        entry_id = str(int((now - age * DAY) * 1000))
+        shared_redis.do("XADD", "tailboard:audit", entry_id, "line", old)
+    monkeypatch.setattr(redis_audit, "STEP", 3)
+    monkeypatch.setattr(redis_audit, "MOST_STEPS", 1)
+    page = store.audit.read(AuditFilter(since=now - 1.5 * DAY), 10)
+    assert (len(page.entries), page.next) == (2, None)
+    assert store.audit.read(ALL, 10).next is not None
+    store.close()
 
 
 def test_redis_frees_the_memory_of_old_lines(redis_url: str, shared_redis: RedisServer) -> None:
