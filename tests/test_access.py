@@ -3,6 +3,7 @@ whom a proxy names."""
 
 from __future__ import annotations
 
+import json
 import re
 import sys
 from collections.abc import Callable, Iterator
@@ -387,6 +388,17 @@ def test_run_cannot_cancel_or_rerun_other_jobs(client: FlaskClient, job_maker: J
     assert job_maker.storage.get(job.id).status is Status.QUEUED
     assert len(client.get("/jobs", headers=RUN).get_json()["jobs"]) == 1
     assert client.post(f"/jobs/{job.id}/cancel", headers=bearer(TOKEN)).status_code == 202
+
+
+@pytest.mark.parametrize("all_", ["0", "1"])
+def test_run_chooses_only_jobs_that_it_may_change(
+    client: FlaskClient, job_maker: JobMaker, from_saved: Callable[..., Job], all_: str
+) -> None:
+    """The line in the audit log counts the chosen jobs."""
+    mine, other = from_saved(), job_maker.queued()
+    for headers, ids in ((RUN, [mine.id]), (bearer(TOKEN), [mine.id, other.id])):
+        answer = client.get(f"/bulk?to=cancel&all={all_}", headers=headers)
+        assert sorted(json.loads(answer.text)["ids"]) == ids
 
 
 @pytest.mark.parametrize("saved", ["backup", None])

@@ -10,10 +10,12 @@ from typing import Any, NamedTuple
 
 from flask import Response, abort
 
+from tailboard.access_role import Role
 from tailboard.job import Job
 from tailboard.keys import own_key
 from tailboard.status import FINISHED, Status
 from tailboard.web.audit import remember_bulk
+from tailboard.web.auth import visitor_role
 from tailboard.web.long_answer import encode_json, long_answer, take_place, with_white_space
 from tailboard.web.models import Bulk
 from tailboard.web.state import state
@@ -77,11 +79,14 @@ def find_chosen(query: Bulk, limit: int, deadline: float) -> Choosing:
     """As `choose`, step by step."""
     found: dict[str, Status] = {}  # by ID, because a job that changes its status is listed twice
     complete = True
+    # The requests for other jobs would be refused, but the audit log would count them.
+    only_saved = visitor_role() is Role.RUN
     for status in [query.status] if query.status else BULK_STATUSES[query.to]:
         count = 0
         for page in iter_pages(status, query.queue, query.q, query.first_id(), query.by):
-            found |= {job.id: job.status for job in page}
-            count += len(page)
+            chosen = {job.id: job.status for job in page if job.saved or not only_saved}
+            found |= chosen
+            count += len(chosen)
             if count > limit or time.monotonic() > deadline:
                 complete = False
                 break

@@ -214,7 +214,8 @@ OPERATIONS: dict[tuple[str, str], Operation] = {
             "This does not change the jobs: send one request per ID, in the order of `ids`. "
             "The response lists at most 2,000 jobs, and those that are found in 2 s. With `all=1` "
             "it lists all jobs: white space precedes the JSON until they are found, and the client "
-            "counts as a follower of a log."
+            "counts as a follower of a log. With the role `run`, only jobs that came from a saved "
+            "command are listed."
         ),
         query=Bulk,
     ),
