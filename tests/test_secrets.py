@@ -22,6 +22,7 @@ from conftest import (
     Site,
     SmallDisk,
     all_end,
+    quick_worker,
     wait_until,
 )
 
@@ -389,6 +390,39 @@ def test_no_end_leaves_a_value(
     for job in jobs:
         assert is_clean(folder, job)
         assert VALUE.decode() not in (job.hint or "")
+
+
+@pytest.mark.parametrize("patience", [60, 0], ids=["soon", "late"])
+def test_what_a_process_writes_after_its_job_is_masked(
+    storage: FolderStore,
+    folder: Path,
+    secrets: Secrets,
+    processes: Processes,
+    gate: Gate,
+    ended: Callable[..., Job],
+    patience: int,
+) -> None:
+    """Such as the `tee` of `exec > >(tee build.log)`. The end of the job waits for it. If that
+    takes too long, the values stay, for the readers of the log."""
+    program = quick_worker()
+    program.insert(-1, f"tailboard.intervals.CLOSE_TIME={patience}")
+    processes.start(*program, **secrets.env)
+    line = f"{PRINT_SECRET}; ({gate.wait}; {PRINT_SECRET}) & exit 0"
+    job = storage.submit(Job(command=line, secrets=["DB_PASSWORD"]))
+    shown = f"begin {STARS.decode()} end\n"
+    if patience:
+        home = wait_until(lambda: next(folder.glob(f"running/{job.id}"), None))
+        wait_until(lambda: b'"exit"' in (home / "journal").read_bytes())
+        gate.open()
+        ended(job)
+        assert is_clean(folder, job)
+    else:
+        ended(job)
+        assert files_with(folder, *FORMS) == []
+        gate.open()
+        log = folder_of(folder, job) / "output.log"
+        wait_until(lambda: VALUE in log.read_bytes())
+    assert load_logs(storage, job.id) == shown * 2
 
 
 @pytest.mark.parametrize("reboots", [False, True], ids=["same-boot", "after-a-reboot"])

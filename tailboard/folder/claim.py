@@ -34,6 +34,7 @@ from tailboard.log_limit import LogSupervisor
 from tailboard.logs import disk_usage, log_size, log_start
 from tailboard.masking import SecretsDamaged
 from tailboard.notices import Kind
+from tailboard.open_files import wait_until_closed
 from tailboard.status import Status
 from tailboard.values import utc
 
@@ -189,17 +190,22 @@ class Claim(AbstractContextManager["Claim"]):
             self._has_secrets = JobSecrets(self.folders.root, self.folder).exists()
         return self._has_secrets and not self._is_masked
 
-    def mask_log(self) -> None:
+    def mask_log(self, patience: float = 0.0) -> None:
         """Mask its log on the disk if the job has secrets. That takes as long as reading the log;
-        any thread can call it. OSError if the disk prevents it. If the values cannot be read, the
-        log stays as it is, and nobody can read it: the job must end anyway."""
+        any thread can call it. Before that, wait so many seconds for processes that the job has
+        left behind and that can still write to the log, such as the `tee` of a script that begins
+        with `exec > >(tee build.log)`. OSError if the disk prevents it. If the values cannot be
+        read, the log stays as it is, and nobody can read it: the job must end anyway."""
         if not self.needs_mask():
             return
+        is_closed = wait_until_closed(f"{self.folder}/output.log", patience)
         try:
             JobSecrets(self.folders.root, self.folder).mask_log()
         except SecretsDamaged as error:
             self.leave_unmasked(error)
         self._is_masked = True
+        if not is_closed:  # readers mask what is still written
+            self._has_secrets = False
 
     def leave_unmasked(self, error: Exception) -> None:
         """Give up masking its log on the disk. Its secrets stay, so that readers mask them; if they

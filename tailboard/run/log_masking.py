@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 
+from tailboard import intervals
 from tailboard.folder.claim import Claim
 
 
@@ -22,7 +23,7 @@ class LogMasking:
 
     def _run(self) -> None:
         try:
-            self._claim.mask_log()
+            self._claim.mask_log(intervals.CLOSE_TIME)
         except Exception as error:
             self.error = error
         self.is_done = True
