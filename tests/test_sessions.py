@@ -22,6 +22,7 @@ from tailboard import sessions as sessions_module
 from tailboard.folder import session_files
 from tailboard.folder.folder_store import FolderStore
 from tailboard.sessions import SESSION_AGE, hash_key
+from tailboard.web import sign_in_limit
 
 ANNA, BEN = "annas-own-token", "bens-own-token"
 
@@ -130,6 +131,26 @@ def test_a_session_does_not_let_other_sites_in(site: Site) -> None:
         answer = site.ask("DELETE", "/sessions/current", headers=bearer(key) | headers)
         is_problem(answer, 403, "another site")
     assert works(site, key)
+
+
+def test_a_token_cannot_start_sessions_without_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each has a line in the audit log, and a token that can only read must not fill the disk."""
+    (tmp_path / "tokens").write_text(token_line("anna", ANNA) + token_line("ben", BEN))
+    client = create_app({"STORAGE": tmp_path / "jobs", "TOKENS": tmp_path / "tokens"}).test_client()
+    monkeypatch.setattr(sign_in_limit, "MOST_SIGN_INS", 3)
+
+    def sign_in(token: str) -> int:
+        return client.post("/sessions", headers=bearer(token)).status_code
+
+    assert [sign_in(ANNA) for _ in range(4)] == [201, 201, 201, 503]
+    assert sign_in(BEN) == 201
+    is_problem(client.post("/sessions", headers=bearer(ANNA)), 503, "too many sessions")
+    clock = time.monotonic
+    later = sign_in_limit.INTERVAL + 1
+    monkeypatch.setattr(sign_in_limit.time, "monotonic", lambda: clock() + later)
+    assert sign_in(ANNA) == 201
 
 
 # --- What is stored -------------------------------------------------------------------------------

@@ -39,12 +39,14 @@ def find_session(key: bytes) -> tuple[Session | None, NamedToken | None]:
 
 def start_session() -> Response:
     """A new session for the token of the request; 409 if the API needs no token, or if the request
-    comes from a proxy's user."""
+    comes from a proxy's user; 503 if the token has started too many in the last minute."""
     if proxy_user() is not None:
         abort(409, "the proxy keeps its users signed in, so there is no session to start")
     if not state().needs_token:
         abort(409, "this API needs no token, so there is nothing to sign in to")
     named: NamedToken | None = g.get("named_token")
+    if not state().sign_ins.admit(named.name if named else None):
+        abort(503, "too many sessions were started with this token; try again in a minute")
     token_hash = named.sha256 if named else shared_token_hash()
     key, session = new_session(token_hash, named.name if named else None)
     state().store.sessions.add(session)

@@ -24,6 +24,7 @@ from tailboard.web.metrics import Metrics
 from tailboard.web.route_match import Requirement
 from tailboard.web.saved_runs import SavedRuns
 from tailboard.web.search_turns import SearchTurns
+from tailboard.web.sign_in_limit import SignInLimit
 from tailboard.web.tokens import TokenFile
 from tailboard.web.users import UserFile
 
@@ -54,6 +55,7 @@ class AppState:
         self.followers = threading.Semaphore(settings.followers)
         self.searches = SearchTurns()
         self.tests = threading.Semaphore(MOST_TESTS)
+        self.sign_ins = SignInLimit()
         self.bulks = BulkMemory()
         self.line_counts = LineCounts()
         self.metrics = Metrics(store)
