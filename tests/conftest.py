@@ -9,6 +9,7 @@ import os
 import pty
 import queue
 import random
+import resource
 import shutil
 import signal
 import socket
@@ -362,6 +363,20 @@ class RedisServer:
         """Deletes the stored data while the server does not run."""
         for name in self.folder.glob("appendonlydir"):
             shutil.rmtree(name)
+
+
+@contextmanager
+def files_limited_to(size: int) -> Iterator[None]:
+    """The kernel refuses to let this process make a file larger, as a full disk does. Not for a
+    whole test: pytest's own output can be a file."""
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    old = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, limits[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+        signal.signal(signal.SIGXFSZ, old)
 
 
 @contextmanager

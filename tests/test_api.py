@@ -27,6 +27,7 @@ from conftest import (
     RedisServer,
     Site,
     clean_environment,
+    files_limited_to,
     free_port,
     wait_until,
 )
@@ -1124,20 +1125,10 @@ def test_a_missing_storage_is_never_a_500(
 def test_a_full_disk_is_a_503(
     client: FlaskClient, job_maker: JobMaker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The kernel's refusal of a too large file stands in for a full disk."""
-    import resource
-    import signal
-
     job = job_maker.queued()
-    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
-    old = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-    try:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (0, limits[1]))
+    with files_limited_to(0):
         answer = client.post("/jobs", json={"command": "true"})
         cancelled = client.post(f"/jobs/{job.id}/cancel", json={})
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
-        signal.signal(signal.SIGXFSZ, old)
     is_problem(answer, 503, "storage")
     is_problem(cancelled, 503, "storage")
     [left] = client.get("/jobs").json["jobs"]

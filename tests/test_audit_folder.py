@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import json
 import os
-import resource
-import signal
 import stat
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from conftest import files_limited_to
 from flask.testing import FlaskClient
 from test_audit import ALL, DAY, line, read_all
 from test_retention_and_metrics import move_clock, trust_clock
@@ -175,26 +173,12 @@ def test_days_before_the_time_are_not_opened(storage: FolderStore) -> None:
 # --- A full disk ----------------------------------------------------------------------------------
 
 
-@pytest.fixture
-def no_room(storage: FolderStore) -> Iterator[None]:
-    """No file can grow above 200 bytes."""
-    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
-    old = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (200, limits[1]))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
-        signal.signal(signal.SIGXFSZ, old)
-
-
-def test_a_line_that_is_cut_off_by_a_full_disk_is_an_error(
-    storage: FolderStore, no_room: None
-) -> None:
-    storage.audit.append(line(job="fits"))
-    for _ in range(2):  # the first is cut, the second does not begin
-        with pytest.raises(OSError):
-            storage.audit.append(line(job="does not"))
+def test_a_line_that_is_cut_off_by_a_full_disk_is_an_error(storage: FolderStore) -> None:
+    with files_limited_to(200):
+        storage.audit.append(line(job="fits"))
+        for _ in range(2):  # the first is cut, the second does not begin
+            with pytest.raises(OSError):
+                storage.audit.append(line(job="does not"))
     page = storage.audit.read(ALL, 10)
     assert ([each["job"] for each in page.entries], page.damaged) == (["fits"], 1)
 
@@ -203,16 +187,10 @@ def test_on_a_full_disk_a_queue_can_be_resumed_and_the_log_has_the_line(
     client: FlaskClient, folder: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     client.put("/queues/deploys/pause", json={})
-    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
-    old = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (1, limits[1]))
-    try:
+    with files_limited_to(1):
         assert client.delete("/queues/deploys/pause").status_code == 204
         client.put("/queues/deploys/pause", json={})
         assert client.delete("/queues/deploys/pause").status_code == 204
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
-        signal.signal(signal.SIGXFSZ, old)
     missing = [each.message for each in caplog.records if each.message.startswith("audit:")]
     assert len(missing) == 2, "each line is logged, also if the reason is the same"
     assert json.loads(missing[0].partition(" line=")[2])["queue"] == "deploys"
