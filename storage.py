@@ -83,8 +83,9 @@ from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
 from tailboard.audit import AuditFilter, AuditPage, Entry
+from tailboard.folder.access import naming_setting
 from tailboard.folder.claim import Claim
-from tailboard.folder.folder_store import FolderStore, naming_setting
+from tailboard.folder.folder_store import FolderStore
 from tailboard.job import Job
 from tailboard.logs import Log
 from tailboard.notices import NoticeRecord, Request

@@ -28,7 +28,7 @@ from tailboard.notices import Delivery, Notice, NoticeRecord
 from tailboard.saved_command import Param, SavedCommand
 from tailboard.values import utc
 from tailboard.web import operations as operations_module
-from tailboard.web.operations import Access
+from tailboard.web.operation import Access
 from tailboard.workers import WorkerInfo
 
 

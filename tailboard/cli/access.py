@@ -12,7 +12,8 @@ from tailboard.cli.terminal import AppCommands, echo_line
 from tailboard.cli.user import user_name
 from tailboard.proxy_headers import USER_NAME, USER_NAMES
 from tailboard.web.audit import command_actor, store_line
-from tailboard.web.operations import OPERATIONS, Access
+from tailboard.web.operation import Access
+from tailboard.web.operations import OPERATIONS
 from tailboard.web.state import state
 from tailboard.web.tokens import (
     TokenFile,

@@ -1,11 +1,13 @@
-"""Whether other users of the machine can put jobs into a jobs folder."""
+"""Opening a jobs folder: the errors if it cannot be used, or if others could put jobs into it."""
 
 from __future__ import annotations
 
 import os
 import stat
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 
+from tailboard.errors import StoreError
 from tailboard.file_access import check_access, user_name_of
 from tailboard.folder.folder_store import FolderStore
 from tailboard.status import Status
@@ -45,3 +47,15 @@ def _is_like_tmp(path: str) -> bool:
         is_safe = found.st_mode & stat.S_ISVTX and found.st_uid in (os.geteuid(), 0)
         return bool(is_safe and found.st_mode & stat.S_IWOTH)
     return False
+
+
+@contextmanager
+def naming_setting(variable: str, path: str) -> Iterator[None]:
+    """Turn an OSError while a folder is opened into a StoreError that names its setting."""
+    try:
+        yield
+    except (FileExistsError, NotADirectoryError) as error:
+        raise StoreError(error.errno, f"{variable}: {path} is not a folder") from None
+    except OSError as error:
+        text = f"{variable}: {path} cannot be used as a folder: {error.strerror}"
+        raise StoreError(error.errno, text) from None

@@ -16,7 +16,7 @@ import logging
 import os
 import time
 from collections.abc import Container, Iterable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
@@ -26,7 +26,6 @@ from tailboard.errors import (
     JobError,
     JobNotFound,
     KeyBusy,
-    StoreError,
     WrongState,
     cannot_delete,
     not_queued,
@@ -577,15 +576,3 @@ class FolderStore(JobFolders):
         except OSError as error:
             if error.errno not in FULL_ERRNOS:
                 raise
-
-
-@contextmanager
-def naming_setting(variable: str, path: str) -> Iterator[None]:
-    """Turn an OSError while a folder is opened into a StoreError that names its setting."""
-    try:
-        yield
-    except (FileExistsError, NotADirectoryError) as error:
-        raise StoreError(error.errno, f"{variable}: {path} is not a folder") from None
-    except OSError as error:
-        text = f"{variable}: {path} cannot be used as a folder: {error.strerror}"
-        raise StoreError(error.errno, text) from None

@@ -27,9 +27,10 @@ from tailboard.files import (
     remove_tree,
     replace_file,
 )
+from tailboard.folder.access import naming_setting
 from tailboard.folder.cancel import cancel_queued, request_cancel
 from tailboard.folder.claim import Claim, lock_queued, lock_times
-from tailboard.folder.folder_store import FolderStore, naming_setting
+from tailboard.folder.folder_store import FolderStore
 from tailboard.folder.job_folders import LOOKUPS
 from tailboard.folder.job_secrets import JobSecrets
 from tailboard.folder.lanes import Entry

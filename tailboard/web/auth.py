@@ -11,7 +11,7 @@ from flask import Flask, Response, abort, current_app, g, request
 from tailboard.access_role import Role
 from tailboard.job import Job
 from tailboard.sessions import is_session_key
-from tailboard.web.operations import Access
+from tailboard.web.operation import Access
 from tailboard.web.problems import RoleMissing
 from tailboard.web.proxy_user import identify_proxy_user, is_sent_by_proxy, proxy_user
 from tailboard.web.requests import has_body

@@ -7,18 +7,15 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Sequence
 from dataclasses import MISSING
-from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from flask import abort
 from pydantic import (
     AfterValidator,
     BaseModel,
     BeforeValidator,
     ConfigDict,
     Field,
-    ValidationError,
     ValidationInfo,
     create_model,
     field_validator,
@@ -49,6 +46,7 @@ from tailboard.values import (
     parse_time,
     utc,
 )
+from tailboard.web.request_model import RequestModel
 
 MAX_ENV_BYTES = 64 << 10
 MAX_AHEAD = 366 * 86_400  # seconds by which the start of a job can be delayed
@@ -114,20 +112,6 @@ def bounded_env(env: dict[str, str]) -> dict[str, str]:
     return env
 
 
-def wrong_variable(error: Any) -> str:
-    """The end of a sentence that names the wrong variable of `env`; "" if `env` is not an object.
-    `error` comes from pydantic. The value is not shown: it may be a secret."""
-    _, *place = error["loc"]
-    if "ctx" in error and not place:
-        return f"; {error['ctx']['error']}"
-    if not place:
-        return ""
-    name = repr(str(place[0])[:80])
-    if place[-1] == "[key]":
-        return f"; the name {name} is not allowed"
-    return f"; the value of {name} is not a string of up to 30,000 characters without NUL"
-
-
 # Arguments of a program: no NUL, and below the kernel's 128 KiB (MAX_ARG_STRLEN in execve(2)).
 Line = Annotated[str, text_field(LINE, 30_000)]
 Text = Annotated[str, text_field(r"^[^\x00]*$", 30_000)]
@@ -187,54 +171,6 @@ LikeJob = Annotated[
 Since = Annotated[float, BeforeValidator(parse_since, json_schema_input_type=str)]
 Needle = Annotated[str, text_field(r"^[^\n]+$", 200, NEEDLE)]
 Filter = Annotated[str, text_field("", 200, "a string of up to 200 characters")]
-
-
-class RequestModel(BaseModel):
-    """The body or the parameters of a request."""
-
-    @classmethod
-    def parse(cls, data: object) -> Self:
-        """The request in the data; 400 with a sentence that names the field and what is allowed."""
-        if not isinstance(data, dict):
-            abort(400, "the body must be a JSON object")
-        fields = {field.alias or name: field for name, field in cls.model_fields.items()}
-        if unknown := [name for name in data if name not in fields]:
-            known = ", ".join(fields)
-            abort(400, f"unknown field {unknown[0][:80]!r}; allowed fields: {known}")
-        # null means the default, if there is one
-        given = {k: v for k, v in data.items() if v is not None or fields[k].is_required()}
-        try:
-            return cls.model_validate(given)
-        except ValidationError as error:
-            name, place = find_mistake(error)
-            abort(400, f"{name} must be {fields[name].description}{place}")
-
-
-def find_mistake(error: ValidationError) -> tuple[str, str]:
-    """The wrong field, and the end of the error sentence: it names the wrong part of the field, or
-    is empty."""
-    found = error.errors(include_url=False, include_input=False)
-    field = found[0]["loc"][0]
-    if field == "env":
-        return "env", wrong_variable(found[0])
-    # If a value can have one of two types, the error of the more likely type is nested deeper.
-    deepest = max((each for each in found if each["loc"][0] == field), key=lambda e: len(e["loc"]))
-    path = [part for part in deepest["loc"][1:] if not is_type_name(part)]
-    if not path:
-        return str(field), ""
-    problem = {"missing": "missing", "extra_forbidden": "unknown"}.get(deepest["type"], "wrong")
-    return str(field), f"; {problem}: {describe_place(path)}"
-
-
-def is_type_name(part: int | str) -> bool:
-    """Is this part of an error's location the name of a type, not of a field or an index?"""
-    return isinstance(part, str) and re.match(r"constrained-|list\[|function-", part) is not None
-
-
-def describe_place(path: Sequence[int | str]) -> str:
-    """A part of a value, from the inside: "'default' of item 1"."""
-    words = [f"item {part + 1}" if isinstance(part, int) else repr(part[:80]) for part in path]
-    return " of ".join(reversed(words))
 
 
 OPTION_TYPES: dict[str, Any] = {  # for each kind of option

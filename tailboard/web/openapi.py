@@ -12,7 +12,8 @@ from tailboard.saved_command import SAVED_NAMES
 from tailboard.values import QUEUE_NAMES
 from tailboard.web.audit import BULK_HEADER, IN_BULK
 from tailboard.web.auth import needs_token
-from tailboard.web.operations import OPERATIONS, Access, Operation
+from tailboard.web.operation import Access, Operation
+from tailboard.web.operations import OPERATIONS
 from tailboard.web.schema_parts import COUNT, TEXT, refer
 from tailboard.web.schemas import answer_schemas, body_schemas, request_schema, without_default
 

@@ -9,7 +9,8 @@ from flask import Flask
 from werkzeug.routing import Rule
 
 from tailboard.access_role import Role
-from tailboard.web.operations import OPERATIONS, Access
+from tailboard.web.operation import Access
+from tailboard.web.operations import OPERATIONS
 
 
 class Requirement(NamedTuple):

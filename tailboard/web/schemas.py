@@ -18,8 +18,9 @@ from tailboard.web.audit_schemas import audit_schemas
 from tailboard.web.compare_schemas import comparison_schemas
 from tailboard.web.explain_schemas import explanation_schemas, log_fields
 from tailboard.web.me import Credential
-from tailboard.web.models import NotifyRule, RequestModel, SavedParam
+from tailboard.web.models import NotifyRule, SavedParam
 from tailboard.web.operations import OPERATIONS
+from tailboard.web.request_model import RequestModel
 from tailboard.web.saved_runs import RUN_FIELDS
 from tailboard.web.schema_parts import (
     COUNT,
