@@ -1,4 +1,5 @@
-"""Whether other users of the machine can change a file or folder that this process trusts."""
+"""Whether other users of the machine can change a file or folder that this process trusts, or read
+a file with a secret."""
 
 from __future__ import annotations
 
@@ -30,6 +31,26 @@ def check_access(variable: str, path: str, power: str = "") -> None:
         raise ValueError(
             f"{variable}: other users can write in {path}, and therefore {power}: chmod go-w {path}"
         )
+
+
+def check_secret_file(path: str, found: os.stat_result) -> None:
+    """ValueError unless this is a regular file that only this user, or root, can read and change.
+    The group may read it if root owns it: systemd's access lists, and the groups of Kubernetes,
+    look like that."""
+    if not stat.S_ISREG(found.st_mode):
+        raise ValueError(f"{path} is not a regular file")
+    check_owner(path, found.st_uid)
+    allowed = stat.S_IXGRP | stat.S_IXOTH | (stat.S_IRGRP if found.st_uid == 0 else 0)
+    if found.st_mode & (stat.S_IRWXG | stat.S_IRWXO) & ~allowed:
+        raise ValueError(f"other users can read or change {path}: chmod 600 {path}")
+
+
+def check_owner(path: str, owner: int) -> None:
+    """ValueError unless the owner of this path is this user or root."""
+    us = os.geteuid()
+    if owner not in (us, 0):
+        name = user_name_of(owner)
+        raise ValueError(f"{path} belongs to {name}: chown {user_name_of(us)} {path}")
 
 
 def _is_private_group(found: os.stat_result) -> bool:

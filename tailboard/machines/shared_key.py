@@ -6,11 +6,10 @@ Redis never has it."""
 from __future__ import annotations
 
 import os
-import stat
 from base64 import b64decode, urlsafe_b64encode
 from collections.abc import Mapping
 
-from tailboard.file_access import user_name_of
+from tailboard.file_access import check_secret_file
 from tailboard.sealed import decrypt, encrypt
 
 VARIABLE = "TAILBOARD_SECRET_KEY"
@@ -31,8 +30,10 @@ class SharedKey:
         except OSError as error:
             raise ValueError(f"{VARIABLE}: {self.path}: {error.strerror}; {HOW_TO}") from None
         try:
-            check_file(self.path, os.fstat(fd))
+            check_secret_file(self.path, os.fstat(fd))
             self._key = parse_key(self.path, os.pread(fd, LARGEST, 0))
+        except ValueError as error:
+            raise ValueError(f"{VARIABLE}: {error}") from None
         finally:
             os.close(fd)
 
@@ -45,20 +46,6 @@ class SharedKey:
         return {name: value.decode() for name, value in found.items()}
 
 
-def check_file(path: str, found: os.stat_result) -> None:
-    """ValueError unless this is a regular file that only this user, or root, can read and change.
-    The group may read it if root owns it, as in Kubernetes."""
-    if not stat.S_ISREG(found.st_mode):
-        raise ValueError(f"{VARIABLE}: {path} is not a regular file")
-    us = user_name_of(os.geteuid())
-    if found.st_uid not in (os.geteuid(), 0):
-        owner = user_name_of(found.st_uid)
-        raise ValueError(f"{VARIABLE}: {path} belongs to {owner}: chown {us} {path}")
-    allowed = stat.S_IRGRP if found.st_uid == 0 else 0
-    if found.st_mode & (stat.S_IRWXG | stat.S_IRWXO) & ~allowed:
-        raise ValueError(f"{VARIABLE}: other users can read or change {path}: chmod 600 {path}")
-
-
 def parse_key(path: str, text: bytes) -> bytes:
     """The key in the form that Fernet takes. ValueError if the text is not 32 bytes in base64."""
     try:
@@ -66,5 +53,5 @@ def parse_key(path: str, text: bytes) -> bytes:
     except ValueError:
         key = b""
     if len(key) != KEY_BYTES:
-        raise ValueError(f"{VARIABLE}: {path} must contain 32 bytes in base64; {HOW_TO}")
+        raise ValueError(f"{path} must contain 32 bytes in base64; {HOW_TO}")
     return urlsafe_b64encode(key)

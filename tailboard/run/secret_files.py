@@ -9,7 +9,7 @@ import os
 import stat
 from collections.abc import Iterable, Mapping
 
-from tailboard.file_access import check_access, user_name_of
+from tailboard.file_access import check_access, check_owner, check_secret_file
 from tailboard.run.shim import LINKER_VARIABLES, can_export
 from tailboard.values import RESOURCE_ERRNOS
 
@@ -63,8 +63,8 @@ def _read_secret(name: str, folder: str | None) -> bytes:
         # Links are followed: Kubernetes makes each secret a link to its newest version.
         fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
         try:
-            _check_owner(name, path, os.lstat(path).st_uid)  # of the link, if it is one
-            _check_file(name, path, os.fstat(fd))
+            check_owner(path, os.lstat(path).st_uid)  # of the link, if it is one
+            check_secret_file(path, os.fstat(fd))
             value = os.pread(fd, MAX_VALUE + 2, 0).removesuffix(b"\n")
         finally:
             os.close(fd)
@@ -72,28 +72,13 @@ def _read_secret(name: str, folder: str | None) -> bytes:
         if error.errno in RESOURCE_ERRNOS:
             raise
         raise _unusable(name, f"{path}: {error.strerror}") from None
+    except ValueError as error:
+        raise _unusable(name, str(error)) from None
     if len(value) > MAX_VALUE:
         raise _unusable(name, f"{path} has more than {MAX_VALUE:,} bytes")
     if b"\0" in value:
         raise _unusable(name, f"{path} contains a NUL byte, which no variable can have")
     return value
-
-
-def _check_file(name: str, path: str, found: os.stat_result) -> None:
-    """ValueError unless only this user, or root, can read and change the file. The group may read
-    it if root owns it: systemd's access lists, and the groups of Kubernetes, look like that."""
-    if not stat.S_ISREG(found.st_mode):
-        raise _unusable(name, f"{path} is not a regular file")
-    _check_owner(name, path, found.st_uid)
-    allowed = stat.S_IRGRP if found.st_uid == 0 else 0
-    if found.st_mode & (stat.S_IRWXG | stat.S_IRWXO) & ~(stat.S_IXGRP | stat.S_IXOTH) & ~allowed:
-        raise _unusable(name, f"other users can read or change {path}: chmod 600 {path}")
-
-
-def _check_owner(name: str, path: str, owner: int) -> None:
-    if owner not in (os.geteuid(), 0):
-        us = user_name_of(os.geteuid())
-        raise _unusable(name, f"{path} belongs to {user_name_of(owner)}: chown {us} {path}")
 
 
 def _unusable(name: str, why: str) -> ValueError:
