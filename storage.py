@@ -55,6 +55,7 @@ Which file of tailboard/ contains what:
     status.py, errors.py            the states; the errors of a storage
     logs.py, log_limit.py           reading a log; its samples and its limit
     masking.py, secret_forms.py     reading the log of a job with secrets; what is masked of a value
+    sealed.py                       the values of secrets, encrypted
     saved_command.py, schedules.py, cron.py, scheduler.py    saved commands, and when they start
     key_template.py, chains.py      their keys; which of them starts after another
     settings.py, program_log.py     the settings from the environment; the log of the program
@@ -64,6 +65,7 @@ Which file of tailboard/ contains what:
     workers.py, keys.py             records of workers and pauses; Idempotency-Keys
     order.py                        limits, keys, and jobs that wait for others
     sessions.py, audit.py           people who stay signed in; who did what
+    access_role.py, proxy_headers.py    what a visitor may do; whom a proxy has signed in
     notifier.py, wake_pipe.py, slices.py     waiting for changes; work in short slices
     files.py, values.py             writing and locking files; IDs, times, checks
     folder/      jobs in a folder: submit, claim, cancel, delete, retention
@@ -134,12 +136,11 @@ class Jobs(Protocol):
 
         `key`: an Idempotency-Key. If an earlier call with the same key has submitted a job that
         still exists, in whatever state, nothing is submitted and that job is returned, with
-        `is_repeat`. If several
-        calls run at once, only one of them submits. A key made by `own_key` also finds the job that
-        an earlier version has submitted under the `earlier_key` for the same purpose, see
-        `is_same_run`. `request`: a SHA-256 in hexadecimal of what the client sent, stored with the
-        key; None if it is not known. KeyReused if the earlier call with this key passed another
-        hash.
+        `is_repeat`. If several calls run at once, only one of them submits. A key made by `own_key`
+        also finds the job that an earlier version has submitted under the `earlier_key` for the
+        same purpose, see `is_same_run`. `request`: a SHA-256 in hexadecimal of what the client
+        sent, stored with the key; None if it is not known. KeyReused if the earlier call with this
+        key passed another hash.
 
         If `job.saved` is the name of a saved command, `SavedCommands.runs` returns the new job from
         then on. `job.not_before`: no attempt starts before this time.

@@ -7,13 +7,13 @@ from typing import Any
 
 import click
 
+from tailboard.audit import SUBJECTS
 from tailboard.cli.completers import job_ids
 from tailboard.cli.options import LIMIT
 from tailboard.cli.target import client
 from tailboard.cli.terminal import Commands, echo_line, find
 from tailboard.values import ID_RE
 
-NAMED_SUBJECTS = ("job", "saved", "queue", "target", "token")
 commands = Commands()
 
 
@@ -67,7 +67,7 @@ def what(entry: dict[str, Any]) -> str:
     if "count" in entry:
         filters = " ".join(f"{name}={value}" for name, value in entry.get("filter", {}).items())
         return f"{entry['count']} job{'' if entry['count'] == 1 else 's'}: {filters}"
-    parts = [f"{name} {entry[name]}" for name in NAMED_SUBJECTS if name in entry]
+    parts = [f"{name} {entry[name]}" for name in SUBJECTS if name in entry]
     if "rerun_of" in entry:
         parts.append(f"rerun of {entry['rerun_of']}")
     if "dependents" in entry:

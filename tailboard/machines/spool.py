@@ -253,8 +253,21 @@ class Spool(FolderStore):
         queue = "default"
         with suppress(ValueError, RecursionError):  # the job has changed its own record
             queue = parse_record(record, job_id).queue
-        log = size, held, start, at, has_values
-        return SpoolEntry(job_id, status, place, folder, token, queue, record, journal, *log)
+        return SpoolEntry(
+            id=job_id,
+            status=status,
+            place=place,
+            folder=folder,
+            token=token,
+            queue=queue,
+            record=record,
+            journal=journal,
+            log_size=size,
+            log_held=held,
+            log_start=start,
+            log_at=at,
+            has_secret_values=has_values,
+        )
 
     def _read_log_state(
         self, job_id: str, place: str, folder: str

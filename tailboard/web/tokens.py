@@ -72,6 +72,12 @@ class TokenFile(RereadFile[list[NamedToken]]):
         return found
 
 
+# --- Changing the file ----------------------------------------------------------------------------
+
+# From the tokens that a name has to those that it gets.
+Change = Callable[[Sequence[NamedToken]], list[NamedToken]]
+
+
 def add_token(tokens: TokenFile, name: str, token: str, role: Role = Role.ALL) -> None:
     """Give `name` a token. ValueError if it has one, or if the file is bad, which then stays as it
     is."""
@@ -117,12 +123,9 @@ def revoke_token(tokens: TokenFile, name: str) -> None:
     change_lines(tokens, name, require_token_of(name, lambda old: []))
 
 
-Change = Callable[
-    [Sequence[NamedToken]], list[NamedToken]
-]  # the tokens of a name, before and after
-
-
 def require_token_of(name: str, change: Change) -> Change:
+    """The change, with a ValueError if `name` has no token."""
+
     def checked(old: Sequence[NamedToken]) -> list[NamedToken]:
         if not old:
             raise ValueError(f"{name} has no token")
