@@ -24,7 +24,7 @@ MOST_SEALED = 64 << 20  # bytes of a file `secrets`; larger ones are damaged
 MASKS_KEPT = 16
 MASKED_BLOCK = 1 << 17  # bytes that are best read at a time, since each read has costs of its own
 # Of a search for needles, see `NeedleSearch`:
-MOST_FORMS = 1_000
+MOST_FORMS = 5_000
 MOST_PATTERN_BYTES = 100_000
 MOST_STRIDE = 8
 LEAST_SAMPLES = 4
@@ -151,11 +151,13 @@ class NeedleSearch:
         if not 0 < len(forms) <= MOST_FORMS:
             return None
         needles: list[bytes] = []
+        size = 0
         for form in sorted(forms, key=len):
             if not any(needle in form for needle in needles):
                 needles.append(form)
-        if sum(map(len, needles)) > MOST_PATTERN_BYTES:
-            return None
+                size += len(form)
+            if size > MOST_PATTERN_BYTES:
+                return None
         return cls(needles, max(1, min(MOST_STRIDE, len(needles[0]) // LEAST_SAMPLES)))
 
     def places(self, data: bytes) -> Iterator[int]:

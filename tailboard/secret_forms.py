@@ -15,6 +15,7 @@ LEAST_BASE64 = 8  # characters of a part of base64: shorter ones would often occ
 MOST_ENCODED_LINES = 32  # of a value with more lines, encoded lines are not masked
 LONGEST = 1_024  # bytes of a form; longer ones are masked in pieces of this length
 BASE64_WIDTHS = (64, 76)  # of the lines of openssl and PEM, and of `base64` and MIME
+MOST_WRAPPED = 512  # bytes of a value whose base64 is masked wherever its lines end
 URLSAFE = bytes.maketrans(b"+/", b"-_")
 
 
@@ -101,3 +102,17 @@ def _standard_base64(text: bytes) -> Iterator[bytes]:
         ]
         if len(inside) >= LEAST_BASE64:
             yield inside
+    if len(text) <= MOST_WRAPPED:
+        yield from _wrapped_base64(text)
+
+
+def _wrapped_base64(text: bytes) -> Iterator[bytes]:
+    """The same if it is cut into lines, wherever they end: the base64 of `user:TOKEN`, with a long
+    token, or of a file that contains it."""
+    for width in BASE64_WIDTHS:
+        for before in range(width * 6 // 8):  # bytes of the longer text in the same line
+            begin, end = -(-8 * before // 6), 8 * (before + len(text)) // 6
+            whole = b64encode(bytes(before) + text)
+            ends = [begin, *range(width, end, width), end]
+            parts = (whole[start:stop] for start, stop in pairwise(ends))
+            yield from (part for part in parts if len(part) >= LEAST_BASE64)

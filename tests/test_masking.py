@@ -36,7 +36,7 @@ from tailboard.masking import (
 from tailboard.notify.message import read_log_end
 from tailboard.notify.ping import end_of_log
 from tailboard.sealed import KEY_FILE, Sealer
-from tailboard.secret_forms import LONGEST, forms_of
+from tailboard.secret_forms import BASE64_WIDTHS, LEAST_BASE64, LONGEST, forms_of
 from tailboard.status import Status
 from tailboard.values import BLOCK
 from tailboard.web import log_follow
@@ -171,6 +171,7 @@ def run(command: list[str], value: str) -> bytes:
         'printf "%s" "$S" | base64 | tr /+ _-',
         'echo "$S" | base64 -w64',
         'printf "user:%s" "$S" | base64 -w0',
+        'printf "user:%s" "$S" | base64',
         'printf "u:%s@host" "$S" | base64 -w0',
         'printf "us:%s@host" "$S" | base64 -w0',
         'printf "us:%s@host" "$S" | base64 -w0 | tr /+ _-',
@@ -188,6 +189,23 @@ def test_what_programs_make_of_a_value_is_masked(command: str, value: str) -> No
     # In base64, the text around it and up to two characters that it shares with the value.
     rest = masked.translate(None, b"*=\n").removeprefix(b"+ true ").replace(b"'", b"")
     assert len(rest) <= (16 if "user" in command or "@host" in command else 0), masked
+
+
+@pytest.mark.parametrize("length", [9, 40, 93, 160])
+@pytest.mark.parametrize("width", BASE64_WIDTHS)
+def test_base64_of_a_longer_text_is_masked_wherever_its_lines_end(length: int, width: int) -> None:
+    chance = random.Random(length)
+    token = bytes(chance.choices(b"abcdefghijkl0123456789-_", k=length))
+    mask = Mask([token])
+    for before in range(width):
+        text = bytes(before) + token + bytes(80)
+        whole = base64.b64encode(text)
+        lines = [whole[begin : begin + width] for begin in range(0, len(whole), width)]
+        masked = mask.apply(b"\n".join(lines)).split(b"\n")
+        # NULs, of which the text around the token consists, are an `A` each, as base64.
+        left = [re.sub(b"A{4,}", b"", line).replace(b"*", b"") for line in masked]
+        assert all(len(part) <= LEAST_BASE64 + 3 for part in left), masked
+        assert sum(map(len, left)) <= 2 * LEAST_BASE64, masked
 
 
 @pytest.mark.parametrize(
