@@ -24,7 +24,8 @@ MOST_SEALED = 64 << 20  # bytes of a file `secrets`; larger ones are damaged
 MASKS_KEPT = 16
 MASKED_BLOCK = 1 << 17  # bytes that are best read at a time, since each read has costs of its own
 # Of a search for needles, see `NeedleSearch`:
-MOST_FORMS = 5_000
+MOST_FORMS = 1_000  # with more, only their beginnings are searched
+SHORT_NEEDLE = 8  # bytes of such a beginning
 MOST_PATTERN_BYTES = 100_000
 MOST_STRIDE = 8
 LEAST_SAMPLES = 4
@@ -148,16 +149,13 @@ class NeedleSearch:
     @classmethod
     def make(cls, forms: Sequence[bytes]) -> NeedleSearch | None:
         """The search for these forms; None if there are none, or too many to compile."""
-        if not 0 < len(forms) <= MOST_FORMS:
+        if not forms:
             return None
-        needles: list[bytes] = []
-        size = 0
-        for form in sorted(forms, key=len):
-            if not any(needle in form for needle in needles):
-                needles.append(form)
-                size += len(form)
-            if size > MOST_PATTERN_BYTES:
-                return None
+        needles = shared_needles(forms) if len(forms) <= MOST_FORMS else []
+        if not needles or sum(map(len, needles)) > MOST_PATTERN_BYTES:
+            needles = sorted({form[:SHORT_NEEDLE] for form in forms}, key=len)
+        if sum(map(len, needles)) > MOST_PATTERN_BYTES:
+            return None
         return cls(needles, max(1, min(MOST_STRIDE, len(needles[0]) // LEAST_SAMPLES)))
 
     def places(self, data: bytes) -> Iterator[int]:
@@ -167,6 +165,15 @@ class NeedleSearch:
             at = found.start()
             yield at * self.stride
             at += 1
+
+
+def shared_needles(forms: Sequence[bytes]) -> list[bytes]:
+    """The shortest forms, the shortest first, of which each form contains one."""
+    needles: list[bytes] = []
+    for form in sorted(forms, key=len):
+        if not any(needle in form for needle in needles):
+            needles.append(form)
+    return needles
 
 
 # --- The log --------------------------------------------------------------------------------------

@@ -26,6 +26,7 @@ from tailboard.log_limit import _punch_hole
 from tailboard.logs import FileLog, Log
 from tailboard.masking import (
     MASKED_RANGES,
+    MOST_FORMS,
     Mask,
     MaskedLog,
     NeedleSearch,
@@ -246,13 +247,23 @@ def test_a_long_value_and_each_long_part_of_it_are_masked() -> None:
     assert mask.apply(part) == part[:10] + b"*" * LONGEST + part[-10:]
 
 
-def test_many_long_values_are_masked_without_a_compiled_search() -> None:
+@pytest.mark.parametrize("length, is_compiled", [(3_000, True), (30_000, False)])
+def test_many_long_values_are_masked(length: int, is_compiled: bool) -> None:
     chance = random.Random(2)
-    values = [bytes(chance.choices(b"abcdefghijkl", k=3_000)) for _ in range(32)]
+    values = [bytes(chance.choices(b"abcdefghijkl", k=length)) for _ in range(32)]
     mask = Mask(values)
-    assert NeedleSearch.make(mask.forms) is None, "the test needs more forms"
+    assert len(mask.forms) > MOST_FORMS
+    assert (NeedleSearch.make(mask.forms) is not None) == is_compiled, "the test needs more forms"
     log = b"begin " + values[7] + b" middle\n" + values[31] + b" end"
-    assert mask.apply(log) == b"begin " + b"*" * 3_000 + b" middle\n" + b"*" * 3_000 + b" end"
+    stars = b"*" * length
+    assert mask.apply(log) == b"begin " + stars + b" middle\n" + stars + b" end"
+
+
+def test_forms_are_masked_if_only_their_beginnings_are_searched(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("tailboard.masking.MOST_FORMS", 0)
+    test_each_byte_of_each_occurrence_is_masked()
 
 
 # --- Wherever a read begins -----------------------------------------------------------------------
