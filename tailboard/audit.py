@@ -19,7 +19,7 @@ Entry = dict[str, Any]  # a line of the audit log
 MAX_TEXT = 200  # characters of each text in a line
 AT_RE = re.compile("[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}[.][0-9]{3}Z")
 MAX_LINE = 64 << 10  # bytes; a longer line in a file is damaged
-SUBJECTS = ("job", "saved", "queue", "target", "token")  # what an action is about
+SUBJECTS = ("job", "saved", "queue", "target", "token", "machine")  # what an action is about
 ALWAYS = {"at", "action", "by", "via", "from"}
 KINDS: dict[str, Any] = {  # of the fields of a line; those of a later version can have any type
     **dict.fromkeys(("at", "action", "via", *SUBJECTS), str),
@@ -57,6 +57,7 @@ class Action(StrEnum):
     REPLACE = "replace"  # a token
     ROLE = "role"  # of a token
     REVOKE = "revoke"  # a token
+    MARK_LOST = "mark_lost"  # a machine
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,7 +134,7 @@ class AuditFilter:
 
     @staticmethod
     def _concerns(entry: Entry, job: str) -> bool:
-        """Is the line about this job, as far as it says? The line of a bulk action names only the
+        """Is the line about this job, as far as it says? A line about many jobs names only the
         lowest and the highest ID."""
         if job in (entry.get("job"), entry.get("rerun_of")):
             return True
@@ -170,6 +171,6 @@ def parse_place(place: str, form: re.Pattern[str]) -> Sequence[int]:
 
 
 def job_range(ids: Sequence[str]) -> Entry:
-    """The fields of a line by which one can find the jobs of a bulk action."""
+    """The fields of a line by which one can find the jobs that an action has changed."""
     known = [each for each in ids if ID_RE.fullmatch(each)]
     return {"first_job": min(known), "last_job": max(known)} if known else {}

@@ -40,6 +40,7 @@ from proxy import Proxy
 from redis import Redis
 
 from storage import load_logs, open_store
+from tailboard.audit import AuditFilter
 from tailboard.errors import JobNotFound, KeyBusy, StoreUnreachable, WrongState
 from tailboard.folder.claim import Claim
 from tailboard.folder.folder_store import FolderStore
@@ -835,7 +836,11 @@ def test_a_user_can_declare_a_machine_lost(team: Team, gate: Gate) -> None:
     name = team.spool("a").name
     right = subprocess.run([*command, name], cwd=ROOT, env=env, capture_output=True, text=True)
     assert (right.returncode, right.stdout) == (0, f"{job.id}\n"), right.stderr
-    assert team.store.get(job.id).status is Status.LOST
+    lost = team.store.get(job.id)
+    assert lost.status is Status.LOST
+    [line] = team.store.audit.read(AuditFilter(job=job.id), 10).entries
+    assert (line["action"], line["via"], line["machine"]) == ("mark_lost", "command", name)
+    assert lost.reason is not None and lost.reason.endswith(f"given up by {line['by']}")
     worker.send_signal(signal.SIGCONT)
     wait_until(lambda: not team.spool("a").find(job.id), 30, team.processes.text)
 

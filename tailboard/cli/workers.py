@@ -6,11 +6,13 @@ from contextlib import closing
 
 import click
 
+from tailboard.audit import Action, job_range, new_entry
 from tailboard.cli.queues import describe_pause
 from tailboard.cli.target import client
 from tailboard.cli.terminal import AppCommands, Commands, echo_line
 from tailboard.cli.user import user_name
 from tailboard.settings import is_redis
+from tailboard.web.audit import command_actor, store_line
 from tailboard.web.state import state
 from tailboard.workers import REACHABLE
 
@@ -58,5 +60,7 @@ def mark_lost_command(spool: str) -> None:
             lost = machines.mark_lost(spool, reason)
         except ValueError as error:
             raise click.ClickException(str(error)) from None
+    subject = {"machine": spool, **job_range([job.id for job in lost])}
+    store_line(new_entry(Action.MARK_LOST, command_actor(user_name()), subject))
     for job in lost:
         echo_line(job.id)

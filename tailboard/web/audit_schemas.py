@@ -36,8 +36,8 @@ def audit_schemas() -> dict[str, Any]:
         "role": TEXT | {"description": "Of the token."},
         "count": COUNT | {"description": "How many jobs a bulk action has chosen."},
         "filter": {"type": "object", "additionalProperties": TEXT},
-        "first_job": TEXT | {"description": "The lowest ID of a bulk action."},
-        "last_job": TEXT | {"description": "The highest ID of a bulk action."},
+        "first_job": TEXT | {"description": "The lowest ID of the jobs that were changed."},
+        "last_job": TEXT | {"description": "The highest ID of the jobs that were changed."},
         "forwarded_for": TEXT | {"description": "X-Forwarded-For: a client can invent it."},
         "agent": TEXT | {"description": "`page`: it came through the page."},
     }
