@@ -16,7 +16,7 @@ import pytest
 from command_site import HEEDS_CTRL_C, USER, Tailboard
 from conftest import BY_HAND, ROOT, JobMaker, Site
 from proxy import Proxy
-from web import is_problem
+from web import is_problem, token_line
 
 import api
 from api import create_app
@@ -343,3 +343,22 @@ def test_an_interrupted_action_reports_what_it_has_done(on_server: Tailboard, pr
     process.send_signal(signal.SIGINT)
     assert process.communicate(timeout=30)[1].endswith("1 job is deleted, 2 not\n")
     assert process.returncode == 130
+
+
+def test_a_role_that_does_not_allow_the_action_is_reported_once(
+    on_server: Tailboard, command_site: Site
+) -> None:
+    tokens = command_site.folder.parent / "tokens"
+    before = tokens.read_text()
+    jobs = failed(on_server.job_maker, 2)
+    tokens.write_text(before + token_line("wall", "the-token-of-the-wall").strip() + " read\n")
+    try:
+        done = on_server(
+            "delete", "--status", "failed", "--yes", TAILBOARD_TOKEN="the-token-of-the-wall"
+        )
+    finally:
+        tokens.write_text(before)
+    why = "interrupted: this needs the role all; this token has the role read"
+    assert (done.exit_code, done.stdout) == (1, "")
+    assert done.stderr.endswith(f"0 jobs are deleted, 2 not\n{why}\n")
+    assert len(on_server.storage.list()[0]) == len(jobs)

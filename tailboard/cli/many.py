@@ -182,8 +182,9 @@ def describe_job(job_id: str) -> str:
 
 def concerns_all_jobs(error: ApiError) -> bool:
     """Would other jobs fail in the same way? Yes, if there was no response, if the server or its
-    storage is unavailable, or if it refuses the token."""
-    return error.may_pass or error.status in (0, 401)
+    storage is unavailable, or if it refuses the token or the role. (With the role `run`, only jobs
+    that it may change are chosen.)"""
+    return error.may_pass or error.status in (0, 401, 403)
 
 
 class Progress:
