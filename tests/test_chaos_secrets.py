@@ -285,6 +285,7 @@ def test_no_value_is_left_on_machines_or_in_redis(
         redis.do("SAVE")
         size = vault.check(tmp_path)
     finally:
+        processes.end()  # without the proxy, the workers would first wait for Redis
         for spool in spools.iterdir():
             end_jobs(FolderStore(spool))
         store.close()

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from command_site import Tailboard
 from conftest import (
     PROGRAMS,
     Gate,
@@ -669,12 +670,13 @@ def test_saved_commands_reruns_and_exports_keep_the_names(
     assert command.secrets == ["DB_PASSWORD", "key_2"]
 
 
-def test_the_commands_submit_and_save_take_secrets(
-    storage: FolderStore, processes: Processes
-) -> None:
+def test_the_commands_submit_and_save_take_secrets(on_folder: Tailboard) -> None:
+    storage = on_folder.storage
+
     def run(*words: str) -> str:
-        command = [sys.executable, "-m", "tailboard", *words]
-        return subprocess.check_output(command, env=processes.env, text=True).strip()
+        done = on_folder(*words)
+        assert done.exit_code == 0, done.output
+        return done.stdout.strip()
 
     job_id = run("submit", "--secret", "A", "--secret=B", "true")
     assert storage.get(job_id).secrets == ["A", "B"]
