@@ -15,7 +15,8 @@ LEAST_BASE64 = 8  # characters of a part of base64: shorter ones would often occ
 MOST_ENCODED_LINES = 32  # of a value with more lines, encoded lines are not masked
 LONGEST = 1_024  # bytes of a form; longer ones are masked in pieces of this length
 BASE64_WIDTHS = (64, 76)  # of the lines of openssl and PEM, and of `base64` and MIME
-MOST_WRAPPED = 512  # bytes of a value whose base64 is masked wherever its lines end
+MOST_WRAPPED = 512  # bytes of a value whose base64 is masked even if its lines end anywhere
+LEAST_WRAPPED = 16  # characters of such a line: shorter ones would make each search slower
 URLSAFE = bytes.maketrans(b"+/", b"-_")
 
 
@@ -115,4 +116,4 @@ def _wrapped_base64(text: bytes) -> Iterator[bytes]:
             whole = b64encode(bytes(before) + text)
             ends = [begin, *range(width, end, width), end]
             parts = (whole[start:stop] for start, stop in pairwise(ends))
-            yield from (part for part in parts if len(part) >= LEAST_BASE64)
+            yield from (part for part in parts if len(part) >= LEAST_WRAPPED)
