@@ -568,7 +568,7 @@ def check_storage(settings: Settings) -> None:
     if settings.tokens:
         TokenFile(settings.tokens).check()
     if settings.user_header:
-        UserFile(settings.users).check()
+        UserFile(settings.users).check(settings.group_header)
 
 
 def serve_app() -> FlaskOverAsgi:

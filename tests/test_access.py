@@ -744,7 +744,7 @@ def test_a_useless_file_of_users_is_refused_in_one_sentence(
     if content is not None:
         path.write_text(content)
     with pytest.raises(ValueError, match=f"TAILBOARD_USERS: .*{sentence}"):
-        UserFile(str(path)).check()
+        UserFile(str(path)).check("Remote-Groups")
 
 
 def test_a_file_of_users_that_others_can_change_is_refused(tmp_path: Path) -> None:
@@ -752,9 +752,9 @@ def test_a_file_of_users_that_others_can_change_is_refused(tmp_path: Path) -> No
     path.write_text(USERS)
     path.chmod(0o646)
     with pytest.raises(ValueError, match="TAILBOARD_USERS: other users can write in"):
-        UserFile(str(path)).check()
+        UserFile(str(path)).check("Remote-Groups")
     path.chmod(0o644)
-    UserFile(str(path)).check()
+    UserFile(str(path)).check("Remote-Groups")
 
 
 def test_a_user_and_a_group_can_have_one_name() -> None:
@@ -815,6 +815,7 @@ def test_the_headers_of_known_proxies_can_be_set(name: str) -> None:
     [
         ("", "TAILBOARD_USER_HEADER needs TAILBOARD_USERS"),
         ("anna some-secret\n", "line 1 is not NAME ROLE"),
+        ("@guests read\n* all\n", "has lines about groups, which need TAILBOARD_GROUP_HEADER"),
     ],
 )
 def test_the_api_does_not_start_without_usable_users(

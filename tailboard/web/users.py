@@ -41,16 +41,21 @@ class UserFile(RereadFile[UserRoles]):
     def __init__(self, path: str) -> None:
         super().__init__("TAILBOARD_USERS", path, parse_users, UserRoles())
 
-    def check(self) -> None:
-        """ValueError if the settings name no file, if others can change it, or if it is invalid or
-        gives nobody a role, because then the proxy's users could not use the API."""
+    def check(self, group_header: str) -> None:
+        """ValueError if the settings name no file, if others can change it, if it is invalid or
+        gives nobody a role, because then the proxy's users could not use the API, or if it has
+        lines about groups that no header lists: such users would get the role of the line `*`."""
         if not self.path:
             raise ValueError(
                 "TAILBOARD_USER_HEADER needs TAILBOARD_USERS, the file with the roles of the users"
             )
         check_access(self.variable, os.path.realpath(self.path))
-        if self.read() == UserRoles():
+        found = self.read()
+        if found == UserRoles():
             message = "gives nobody a role: a line `* read` lets every user read"
+            raise ValueError(f"TAILBOARD_USERS: {self.path} {message}")
+        if found.groups and not group_header:
+            message = "has lines about groups, which need TAILBOARD_GROUP_HEADER"
             raise ValueError(f"TAILBOARD_USERS: {self.path} {message}")
 
 
