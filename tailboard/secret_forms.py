@@ -14,6 +14,19 @@ LEAST = 4  # bytes of a form
 LEAST_BASE64 = 8  # characters of a part of base64: shorter ones would often occur by chance
 MOST_ENCODED_LINES = 32  # of a value with more lines, encoded lines are not masked
 LONGEST = 1_024  # bytes of a form; longer ones are masked in pieces of this length
+# The characters that encoders of URLs leave as they are, besides letters, digits and "-._~".
+UNQUOTED = (
+    "",  # RFC 3986
+    "/",  # Python
+    "!'()*",  # encodeURIComponent of JavaScript
+    "!'()*#$&+,/:;=?@",  # encodeURI
+    "!'()*$%&+,",  # the password of a URL, in browsers and Node.js
+    "!'()*$%&+,/:;=@[]^|",  # the path
+    "!()*$%&+,/:;=?@[]^|\\`{}",  # the query
+    "$&+=:@",  # Go: PathEscape
+    "$&+,;=",  # the password of a URL
+    "$&+,/:;=@",  # the path
+)
 BASE64_WIDTHS = (64, 76)  # of the lines of openssl and PEM, and of `base64` and MIME
 MOST_WRAPPED = 512  # bytes of a value whose base64 is masked even if its lines end anywhere
 LEAST_WRAPPED = 16  # characters of such a line: shorter ones would make each search slower
@@ -70,9 +83,16 @@ def _escaped(text: bytes) -> Iterator[bytes]:
 
 
 def _in_urls(text: bytes) -> Iterator[bytes]:
-    for form in (quote(text, ""), quote(text, "/"), quote_plus(text)):
+    for form in {*(quote(text, safe) for safe in UNQUOTED), *_in_forms(text)}:
         yield form.encode()
         yield _with_lower_hex(form).encode()
+
+
+def _in_forms(text: bytes) -> Iterator[str]:
+    """As the values of a form or a query: a space is a `+`."""
+    yield quote_plus(text)
+    yield quote_plus(text).replace("~", "%7E")  # PHP
+    yield quote_plus(text, "*").replace("~", "%7E")  # Java, Ruby, URLSearchParams of JavaScript
 
 
 def _with_lower_hex(quoted: str) -> str:

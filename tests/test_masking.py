@@ -236,6 +236,22 @@ def test_escaped_forms_are_masked(encode: Callable[[str], str], value: str) -> N
     assert set(masked) == set(b"*"), printed
 
 
+@pytest.mark.parametrize(
+    "printed",  # as Node.js 20 does
+    [
+        "aB!x%2Fy*(z)%20~q'%C3%A9%2B%24%26%2C%3B%3D%3A%40",  # encodeURIComponent
+        "aB!x/y*(z)%20~q'%C3%A9+$&,;=:@",  # encodeURI
+        "aB%21x%2Fy*%28z%29+%7Eq%27%C3%A9%2B%24%26%2C%3B%3D%3A%40",  # URLSearchParams
+        "aB!x%2Fy*(z)%20~q'%C3%A9+$&,%3B%3D%3A%40",  # the password of a URL
+        "aB!x/y*(z)%20~q'%C3%A9+$&,;=:@",  # its path
+        "aB!x/y*(z)%20~q%27%C3%A9+$&,;=:@",  # its query
+    ],
+)
+def test_urls_of_other_languages_are_masked(printed: str) -> None:
+    mask = Mask(["aB!x/y*(z) ~q'é+$&,;=:@".encode()])
+    assert mask.apply(printed.encode()) == b"*" * len(printed)
+
+
 def test_a_long_value_and_each_long_part_of_it_are_masked() -> None:
     value = bytes(random.Random(1).choices(b"0123456789abcdef", k=65_536))
     mask = Mask([value])
