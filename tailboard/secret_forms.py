@@ -5,6 +5,7 @@ A form never contains a newline, so each one is found within a line."""
 from __future__ import annotations
 
 import json
+import re
 from base64 import b64encode
 from collections.abc import Iterator
 from itertools import pairwise
@@ -27,6 +28,12 @@ UNQUOTED = (
     "$&+,;=",  # the password of a URL
     "$&+,/:;=@",  # the path
 )
+IN_GO_JSON = {ord(char): f"\\u{ord(char):04x}" for char in "<>&"}
+IN_GSON = {ord(char): f"\\u{ord(char):04x}" for char in "='"}
+IN_DOTNET_JSON = {ord(char): f"\\u{ord(char):04X}" for char in "<>&'+`"}
+UNICODE_RE = re.compile(r"\\u([0-9a-f]{4})")
+IN_DOUBLE_QUOTES_RE = re.compile(rb'[$`"\\]')
+PRINTF_Q_RE = re.compile(rb"^[#~]|[^A-Za-z0-9_%+./:=@#~\x80-\xff-]")
 BASE64_WIDTHS = (64, 76)  # of the lines of openssl and PEM, and of `base64` and MIME
 MOST_WRAPPED = 512  # bytes of a value whose base64 is masked even if its lines end anywhere
 LEAST_WRAPPED = 16  # characters of such a line: shorter ones would make each search slower
@@ -66,20 +73,33 @@ def _pieces(form: bytes) -> Iterator[bytes]:
 
 
 def _escaped(text: bytes) -> Iterator[bytes]:
-    """As in JSON, in a Python message and in the trace of a shell."""
+    """As in JSON, in a Python message and in the output of a shell."""
     shown = repr(text)[2:-1].encode()  # of bytes
     yield shown.replace(b"\\'", b"'")
     yield shown
-    yield text.replace(b"'", b"'\\''") if b"\n" not in text else b""  # `bash -x`
-    yield text.replace(b"'", b"'\"'\"'") if b"\n" not in text else b""  # Python's shlex.quote
+    if b"\n" not in text:
+        yield text.replace(b"'", b"'\\''")  # `bash -x`
+        yield text.replace(b"'", b"'\"'\"'")  # Python's shlex.quote, and dash
+        yield IN_DOUBLE_QUOTES_RE.sub(rb"\\\g<0>", text)  # `export -p` in bash
+        yield PRINTF_Q_RE.sub(rb"\\\g<0>", text)
     try:
         decoded = text.decode()
     except UnicodeDecodeError:
         return
-    yield json.dumps(decoded)[1:-1].encode()
-    yield json.dumps(decoded, ensure_ascii=False)[1:-1].encode()
-    yield json.dumps(decoded)[1:-1].replace("/", "\\/").encode()  # PHP
     yield repr(decoded)[1:-1].encode()
+    yield from (form.encode() for form in _in_json(decoded))
+
+
+def _in_json(text: str) -> Iterator[str]:
+    ascii_only = json.dumps(text)[1:-1]
+    yield ascii_only
+    yield ascii_only.replace("/", "\\/")  # PHP
+    plain = json.dumps(text, ensure_ascii=False)[1:-1]
+    yield plain
+    yield plain.translate(IN_GO_JSON)
+    yield plain.translate(IN_GO_JSON | IN_GSON)
+    upper_case = UNICODE_RE.sub(lambda found: "\\u" + found[1].upper(), ascii_only)
+    yield upper_case.replace('\\"', "\\u0022").translate(IN_DOTNET_JSON)
 
 
 def _in_urls(text: bytes) -> Iterator[bytes]:

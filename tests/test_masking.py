@@ -177,11 +177,15 @@ def run(command: list[str], value: str) -> bytes:
         'printf "us:%s@host" "$S" | base64 -w0',
         'printf "us:%s@host" "$S" | base64 -w0 | tr /+ _-',
         'set -x; true "$S"',
+        'printf %q "$S"',
+        """export -p | sed -n 's/^declare -x S="\\(.*\\)"$/\\1/p'""",
     ],
 )
-@pytest.mark.parametrize("value", ["it's a/b+c?d&e%f g", "ÿ~?ÿ~?>>>???x" * 9, "c0rrect"])
+@pytest.mark.parametrize(
+    "value", ["it's a/b+c?d&e%f g", '#p$a"b`c\\d!e', "ÿ~?ÿ~?>>>???x" * 9, "c0rrect"]
+)
 def test_what_programs_make_of_a_value_is_masked(command: str, value: str) -> None:
-    if "set -x" in command and not value.isascii():
+    if command.startswith(("set -x", "printf %q", "export")) and not value.isascii():
         pytest.skip("shells do not agree on how to print it")
     printed = run(["bash", "-c", command], value)
     masked = Mask([value.encode()]).apply(printed)
@@ -234,6 +238,19 @@ def test_escaped_forms_are_masked(encode: Callable[[str], str], value: str) -> N
     for left in (b'"', b"'", b"b", b"{", b"}", b"password", b":", b"=", b" "):
         masked = masked.replace(left, b"")
     assert set(masked) == set(b"*"), printed
+
+
+@pytest.mark.parametrize(
+    "printed",
+    [
+        r"a\"b\\c/d'e\u0026f\u003cg\u003eh=i+jé`k",  # Go
+        r"a\"b\\c/d\u0027e\u0026f\u003cg\u003eh\u003di+jé`k",  # Gson
+        r"a\u0022b\\c/d\u0027e\u0026f\u003Cg\u003Eh=i\u002Bj\u00E9\u0060k",  # .NET
+    ],
+)
+def test_json_of_other_languages_is_masked(printed: str) -> None:
+    mask = Mask(["a\"b\\c/d'e&f<g>h=i+jé`k".encode()])
+    assert mask.apply(printed.encode()) == b"*" * len(printed.encode())
 
 
 @pytest.mark.parametrize(
