@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 import re
 import socket
+import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 from command_site import USER, Tailboard
-from conftest import BY_HAND, JobMaker
+from conftest import BY_HAND, JobMaker, Processes
 from web import UNKNOWN
 
 from tailboard.audit import Action, Actor, new_entry
@@ -148,3 +149,12 @@ def test_a_token_is_made_although_its_line_cannot_be_stored(
     assert not missing.exists()
     [record] = [each for each in caplog.records if each.message.startswith("audit:")]
     assert f"{missing}/audit: No such file" in record.message and '"token":"anna"' in record.message
+
+
+def test_a_token_is_printed_before_its_line_is_stored(folder: Path, processes: Processes) -> None:
+    """If the storage does not respond, Ctrl-C must not lose the token."""
+    (folder / "audit").write_text("a file is in the way of the folder")
+    env = {"TAILBOARD_TOKENS": str(folder.parent / "tokens")}
+    assert processes.start(sys.executable, "-m", "tailboard", "token", "anna", **env).wait(60) == 0
+    token, _, *reported = processes.text().splitlines()
+    assert len(token) == 43 and "audit: a line is missing" in reported[0]

@@ -88,14 +88,15 @@ def change_tokens(
     token = secrets.token_urlsafe(TOKEN_BYTES)
     if replace:
         replace_token(tokens, name, token, role)
-        record(Action.REPLACE, name, role)
     else:
-        add_token(tokens, name, token, role or Role.ALL)
-        record(Action.MAKE, name, role or Role.ALL)
-    echo_line(token)
-    echo_line(
-        f"{tokens.path} keeps only its SHA-256, so this token cannot be shown again", err=True
-    )
+        role = role or Role.ALL
+        add_token(tokens, name, token, role)
+    try:
+        echo_line(token)
+        what = "keeps only its SHA-256, so this token cannot be shown again"
+        echo_line(f"{tokens.path} {what}", err=True)
+    finally:  # last: it waits for a storage that does not respond, and Ctrl-C would lose the token
+        record(Action.REPLACE if replace else Action.MAKE, name, role)
 
 
 def record(action: Action, name: str, role: Role | None = None) -> None:
