@@ -393,6 +393,19 @@ def test_no_end_leaves_a_value(
         assert VALUE.decode() not in (job.hint or "")
 
 
+def test_the_beginning_of_a_value_at_the_end_of_the_log_is_masked(
+    storage: FolderStore, folder: Path, secrets: Secrets, drain: Drain
+) -> None:
+    """Programs that are killed have written whole blocks, the last of which can end in a value."""
+    half = 'printf "a %.12s" "$DB_PASSWORD"; kill -9 $$'
+    job = storage.submit(Job(command=half, secrets=["DB_PASSWORD"], retries=1, retry_delay=0))
+    drain(**secrets.env)
+    line = "a " + "*" * 12
+    assert load_logs(storage, job.id) == f"{line}\n--- attempt 2 ---\n{line}"
+    assert storage.get(job.id).hint == line
+    assert is_clean(folder, job, VALUE[:6])
+
+
 @pytest.mark.parametrize("patience", [60, 0], ids=["soon", "late"])
 def test_what_a_process_writes_after_its_job_is_masked(
     storage: FolderStore,

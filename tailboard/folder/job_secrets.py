@@ -28,6 +28,7 @@ from tailboard.masking import (
     unpack_ranges,
 )
 from tailboard.sealed import KEY_FILE, Sealer
+from tailboard.secret_forms import LEAST
 from tailboard.values import FULL_ERRNOS
 
 log = logging.getLogger("storage")
@@ -110,6 +111,8 @@ class JobSecrets:
             ranges = list(islice(find_ranges(fd, mask, begin, size), BATCH + 1))
             # The next batch begins between two ranges, so none is split.
             begin = ranges.pop()[0] if len(ranges) > BATCH else size
+            if begin == size:
+                ranges += find_cut_value(fd, mask, size)
             if ranges:
                 self._announce(values, ranges)
                 overwrite(fd, ranges, changed_at)
@@ -167,6 +170,14 @@ def find_ranges(fd: int, mask: Mask, begin: int, size: int) -> Iterator[Range]:
             known = found
     if known is not None:
         yield known
+
+
+def find_cut_value(fd: int, mask: Mask, size: int) -> list[Range]:
+    """The beginning of a value at the end of a log, as an empty or a single range. A program that
+    is killed has often written only a part of its last line, since it writes blocks."""
+    begin = max(0, size - max(0, mask.longest - 1))
+    length = mask.held_back(os.pread(fd, size - begin, begin))
+    return [(size - length, size)] if length >= LEAST else []
 
 
 def iter_parts(fd: int, begin: int, size: int) -> Iterator[Range]:
