@@ -196,20 +196,25 @@ def on_rerun() -> None:
     try:
         answer_header(**rerun_job(api_client(), job_id))
     except ApiError as error:
-        answer_no_rerun(job_id, error)
+        answer_failed_rerun(job_id, error)
 
 
-def answer_no_rerun(job_id: str, error: ApiError) -> None:
+def answer_failed_rerun(job_id: str, error: ApiError) -> None:
     """Say why the API has not run a job again. If it had secret values, open the form of its saved
-    command, for the visitor to type them."""
+    command instead, for the visitor to type them."""
     job: Job = {}
     if error.status == 409:
         with suppress(ApiError):
             job = find_origin(api_client(), {"job": job_id})
     if job.get("secret_params"):
-        answer_header(start=SavedStart(name=job["saved"], values=values_to_start(job)))
+        open_saved_form(job)
     else:
         answer_header(notice=str(error))
+
+
+def open_saved_form(job: Job) -> None:
+    """Open the form of the job's saved command, with the values that are not secret."""
+    answer_header(start=SavedStart(name=job["saved"], values=values_to_start(job)))
 
 
 def on_rerun_after() -> None:
@@ -219,7 +224,7 @@ def on_rerun_after() -> None:
         path = f"{job_path(job_id)}/rerun"
         answer_header(**post_once(api_client(), path, {"with_after": True}))
     except ApiError as error:
-        answer_no_rerun(job_id, error)
+        answer_failed_rerun(job_id, error)
 
 
 def on_edit() -> None:
@@ -228,7 +233,7 @@ def on_edit() -> None:
     try:
         job = api_client().get_json(job_path(job_id), "id", "command")
         if job.get("secret_params"):  # only a run of its saved command can be given their values
-            answer_header(start=SavedStart(name=job["saved"], values=values_to_start(job)))
+            open_saved_form(job)
         else:
             answer_header(edit=form_values(job), source=job_id)
     except ApiError as error:

@@ -1,4 +1,4 @@
-"""`flask access` and `flask token`: show what each route requires, and manage tokens."""
+"""`tailboard access` and `tailboard token`: show what each route requires, and manage tokens."""
 
 from __future__ import annotations
 
