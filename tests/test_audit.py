@@ -164,6 +164,13 @@ def test_redis_reads_nothing_from_before_the_time(
     store.close()
 
 
+def test_an_api_whose_clock_is_ahead_of_that_of_redis_finds_its_lines(redis_url: str) -> None:
+    store, ahead = RedisStore(redis_url), time.time() + 1_800
+    store.audit.append(line() | {"at": utc(ahead)})
+    assert len(read_all(store, AuditFilter(since=ahead - 60))) == 1
+    store.close()
+
+
 def test_redis_frees_the_memory_of_old_lines(redis_url: str, shared_redis: RedisServer) -> None:
     store = RedisStore(redis_url)
     for _ in range(3):
