@@ -3,7 +3,8 @@
 It builds on job_folders.py, which finds, reads, lists and moves jobs. Its parts are claim.py (one
 job and its locks), backlog.py (the queues), turns.py (limits, keys, order), lanes.py, limits.py,
 orphans.py, cancel.py, pruning.py, worker_files.py, pauses.py, session_files.py, audit_files.py,
-notice_files.py and saved_files.py.
+secret_params.py, job_secrets.py, notice_files.py and saved_files.py.
+
 The docstring of storage.py describes the files on disk and the rules for locks and crashes; read it
 first."""
 
