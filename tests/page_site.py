@@ -346,28 +346,26 @@ def shift_clock(page: Page, milliseconds: int) -> None:
 def open_palette(page: Page) -> Locator:
     """Opens the palette; returns its field."""
     field = page.get_by_role("combobox", name="Find a job")
-
-    def is_open() -> bool:
-        """A page that has just been loaded may close the palette once more."""
-        if not field.is_visible():
-            page.keyboard.press("Control+k")
-        return field.is_visible()
-
-    wait_until(is_open)
+    open_with(lambda: page.keyboard.press("Control+k"), field)
     expect(field).to_be_focused()
     return field
 
 
-def choose_interval(page: Page, name: str) -> None:
-    choice = page.get_by_role("radio", name=name, exact=True)
+def open_with(does: Callable[[], object], opened: Locator) -> None:
+    """Does this until `opened` is visible. A page that is still being drawn may close it once
+    more, or lose a key."""
 
     def is_open() -> bool:
-        """A page that has just been loaded may close its menu once more."""
-        if not choice.is_visible():
-            page.get_by_role("button", name="More", exact=True).click()
-        return choice.is_visible()
+        if not opened.is_visible():
+            does()
+        return opened.is_visible()
 
     wait_until(is_open)
+
+
+def choose_interval(page: Page, name: str) -> None:
+    choice = page.get_by_role("radio", name=name, exact=True)
+    open_with(page.get_by_role("button", name="More", exact=True).click, choice)
     choice.check()
     page.keyboard.press("Escape")
 

@@ -22,7 +22,7 @@ from conftest import (
     need_browser,
     wait_until,
 )
-from page_site import Site, choose_interval, log_of, open_palette, served, waiting
+from page_site import Site, choose_interval, log_of, open_palette, open_with, served, waiting
 from page_socket import first_visit, open_socket, read_until, trigger
 from playwright.sync_api import Page, expect
 from signing_proxy import SigningProxy
@@ -162,8 +162,8 @@ def open_job(page: Page, job_id: str) -> None:
     go(page, f"?job={job_id}")
     expect(page.locator(".show-details")).to_be_visible()
     expect(page.locator(".compare-success")).to_be_attached()
-    page.get_by_role("button", name="More actions").click()
-    expect(page.get_by_role("link", name="Download the whole log")).to_be_visible()
+    link = page.get_by_role("link", name="Download the whole log")
+    open_with(page.get_by_role("button", name="More actions").click, link)
 
 
 def open_menu(page: Page) -> None:
@@ -293,9 +293,8 @@ def test_the_role_run_gets_the_saved_commands_and_no_run_form(
     roles_site: RolesSite, sign_in: Callable[[str], None], page: Page
 ) -> None:
     sign_in("ben")
-    page.keyboard.press("?")
     sheet = page.get_by_role("dialog", name="Keyboard shortcuts")
-    expect(sheet.get_by_text("cancel the job")).to_be_visible()
+    open_with(lambda: page.keyboard.press("?"), sheet.get_by_text("cancel the job"))
     page.keyboard.press("Escape")
     open_job(page, roles_site.ids["by hand"])
     page.keyboard.press("Escape")

@@ -20,7 +20,6 @@ UNSET: tuple[Any, ...] = (
     "",
     0,
     {},
-    [],
 )  # values of options that have no effect, and are not shown
 
 
@@ -80,7 +79,8 @@ def option_rows(shown: dict[str, Any]) -> Iterator[tuple[str, str]]:
         elif name == "command":
             yield name, command_text(value)
         elif name == "secrets":
-            yield name, " ".join(shown["secrets"])
+            if value:
+                yield name, " ".join(value)
         elif isinstance(value, dict):
             yield from ((name, f"{variable}={text}") for variable, text in value.items())
         else:
