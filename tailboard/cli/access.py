@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import secrets
 
 import click
@@ -11,6 +12,7 @@ from tailboard.audit import Action, new_entry
 from tailboard.cli.terminal import AppCommands, echo_line
 from tailboard.cli.user import user_name
 from tailboard.proxy_headers import USER_NAME, USER_NAMES
+from tailboard.settings import is_redis
 from tailboard.web.audit import command_actor, store_line
 from tailboard.web.operation import Access
 from tailboard.web.operations import OPERATIONS
@@ -100,6 +102,13 @@ def change_tokens(
 
 
 def record(action: Action, name: str, role: Role | None = None) -> None:
-    """Add a line to the audit log of the storage. `role`: the new one, if it was given."""
+    """Add a line to the audit log of the storage. `role`: the new one, if it was given. Before the
+    first start of Tailboard there is no storage, and this command does not make one: it may run in
+    any directory."""
+    folder = state().settings.storage
+    if not is_redis(folder) and not os.path.isdir(folder):
+        where = f"the jobs folder {os.path.abspath(folder)} does not exist (TAILBOARD_STORAGE)"
+        echo_line(f"this is not in the audit log: {where}", err=True)
+        return
     subject = {"token": name} | ({} if role is None else {"role": role.value})
     store_line(new_entry(action, command_actor(user_name()), subject))
