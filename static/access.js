@@ -24,7 +24,7 @@ let role = "read";
 let rule = ""; // as the shared style sheet has it
 
 export function can(action) {
-  return ROLES.indexOf(role) >= ROLES.indexOf(LEAST_ROLE[action]);
+  return ROLES.indexOf(role) >= ROLES.indexOf(LEAST_ROLE[action] ?? "all");
 }
 
 /** What `data-needs` contains for "cancel" or "rerun" of this job. */
