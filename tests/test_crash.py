@@ -155,7 +155,14 @@ class Case:
         return any((self.folder / place / self.ids[0] / "cancel").exists() for place in places)
 
     def recover(self) -> None:
-        self.die_at(0, "worker", "--drain", "--slots", "1")
+        """A worker that is killed while it starts a process leaves a child for a moment, which
+        still has its locks. A worker that comes then finds the job supervised, and drains."""
+
+        def is_recovered() -> bool:
+            self.die_at(0, "worker", "--drain", "--slots", "1")
+            return self.storage.counts()[Status.RUNNING] == 0
+
+        wait_until(is_recovered)
 
     def tallied(self) -> list[str]:
         return self.tally.read_text().split() if self.tally.exists() else []
