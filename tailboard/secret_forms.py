@@ -5,6 +5,7 @@ A form never contains a newline, so each one is found within a line."""
 from __future__ import annotations
 
 import json
+import math
 import re
 from base64 import b64encode
 from collections.abc import Iterator
@@ -138,11 +139,9 @@ def _standard_base64(text: bytes) -> Iterator[bytes]:
                 parts = (whole[begin:end] for begin, end in pairwise(ends))
                 yield from (part for part in parts if len(part) >= LEAST_BASE64)
     for before in range(3):  # bytes of a longer text that share a group of three with the value
-        inside = b64encode(bytes(before) + text)[
-            -(-8 * before // 6) : 8 * (before + len(text)) // 6
-        ]
-        if len(inside) >= LEAST_BASE64:
-            yield inside
+        whole, begin, end = _base64_within(text, before)
+        if end - begin >= LEAST_BASE64:
+            yield whole[begin:end]
     if len(text) <= MOST_WRAPPED:
         yield from _wrapped_base64(text)
 
@@ -152,8 +151,14 @@ def _wrapped_base64(text: bytes) -> Iterator[bytes]:
     token, or of a file that contains it."""
     for width in BASE64_WIDTHS:
         for before in range(width * 6 // 8):  # bytes of the longer text in the same line
-            begin, end = -(-8 * before // 6), 8 * (before + len(text)) // 6
-            whole = b64encode(bytes(before) + text)
+            whole, begin, end = _base64_within(text, before)
             ends = [begin, *range(width, end, width), end]
             parts = (whole[start:stop] for start, stop in pairwise(ends))
             yield from (part for part in parts if len(part) >= LEAST_WRAPPED)
+
+
+def _base64_within(text: bytes, before: int) -> tuple[bytes, int, int]:
+    """(base64 of a longer text in which `text` follows so many bytes; where the characters begin
+    and end that depend only on `text`). A character is six bits."""
+    first_bit, last_bit = 8 * before, 8 * (before + len(text))
+    return b64encode(bytes(before) + text), math.ceil(first_bit / 6), last_bit // 6

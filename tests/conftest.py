@@ -62,7 +62,7 @@ from tailboard.status import FINISHED, Status  # noqa: E402
 if TYPE_CHECKING:
     from flask.testing import FlaskClient
 
-pytest_plugins = ["page_site", "command_site"]
+pytest_plugins = ["page_site", "command_site", "redis_team"]
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

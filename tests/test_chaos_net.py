@@ -17,7 +17,8 @@ import pytest
 import requests
 from conftest import Processes, RedisServer, wait_until
 from proxy import Proxy
-from test_redis import Team, followed
+from redis_team import Team
+from test_redis import followed
 
 from tailboard.status import FINISHED, Status
 

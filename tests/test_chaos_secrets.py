@@ -25,7 +25,8 @@ import requests
 from conftest import ROOT, Processes, RedisServer, end_jobs, quick_worker, wait_until
 from programs.print_secrets import pieces
 from proxy import Proxy
-from test_redis import followed, read_all
+from redis_team import read_all
+from test_redis import followed
 
 from storage import Store
 from tailboard.folder.folder_store import FolderStore

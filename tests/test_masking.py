@@ -125,7 +125,12 @@ def random_log(chance: random.Random, values: list[bytes], pieces: int) -> bytes
 # --- What is masked -------------------------------------------------------------------------------
 
 
-def test_each_byte_of_each_occurrence_is_masked() -> None:
+@pytest.mark.parametrize("most_forms", [MOST_FORMS, 0], ids=["forms", "beginnings"])
+def test_each_byte_of_each_occurrence_is_masked(
+    most_forms: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also if only the beginnings of the forms are searched."""
+    monkeypatch.setattr("tailboard.masking.MOST_FORMS", most_forms)
     chance = random.Random(33)
     for _ in range(1_500):
         values = random_values(chance)
@@ -290,13 +295,6 @@ def test_many_long_values_are_masked(length: int, is_compiled: bool) -> None:
     log = b"begin " + values[7] + b" middle\n" + values[31] + b" end"
     stars = b"*" * length
     assert mask.apply(log) == b"begin " + stars + b" middle\n" + stars + b" end"
-
-
-def test_forms_are_masked_if_only_their_beginnings_are_searched(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr("tailboard.masking.MOST_FORMS", 0)
-    test_each_byte_of_each_occurrence_is_masked()
 
 
 # --- Wherever a read begins -----------------------------------------------------------------------

@@ -13,7 +13,7 @@ import pytest
 import requests
 from conftest import Gate, Processes, RedisServer, wait_until
 from machines import RedisMachine
-from test_redis import Team
+from redis_team import Team
 
 from storage import load_logs
 from tailboard.job import Job
@@ -32,15 +32,6 @@ def key(tmp_path: Path) -> str:
     path.write_bytes(base64.b64encode(os.urandom(32)) + b"\n")
     path.chmod(0o600)
     return str(path)
-
-
-@pytest.fixture
-def team(redis: RedisServer, tmp_path: Path, processes: Processes) -> Iterator[Team]:
-    place = tmp_path / "spools"
-    place.mkdir()
-    team = Team(redis.url, place, processes)
-    yield team
-    team.end()
 
 
 @pytest.fixture

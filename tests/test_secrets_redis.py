@@ -8,9 +8,9 @@ from contextlib import suppress
 from pathlib import Path
 
 import pytest
-from conftest import Processes, RedisServer, wait_until
+from conftest import RedisServer, wait_until
 from machines import RedisMachine
-from test_redis import Team, read_all
+from redis_team import Team, read_all
 
 from tailboard.folder.claim import Claim
 from tailboard.journal import Outcome
@@ -20,15 +20,6 @@ from tailboard.status import Status
 
 VALUE = b"correct horse battery staple"
 STARS = b"*" * len(VALUE)
-
-
-@pytest.fixture
-def team(redis: RedisServer, tmp_path: Path, processes: Processes) -> Iterator[Team]:
-    place = tmp_path / "spools"
-    place.mkdir()
-    team = Team(redis.url, place, processes)
-    yield team
-    team.end()
 
 
 @pytest.fixture

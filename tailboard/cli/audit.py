@@ -40,7 +40,8 @@ def audit_command(
         is_chosen = since or by or job
         echo_line(f"the audit log {'has no such line' if is_chosen else 'is empty'}", err=True)
     if damaged := sum(page["damaged"] for page in pages):
-        echo_line(f"{damaged} damaged line{'s' * (damaged > 1)} skipped", err=True)
+        lines = "line" if damaged == 1 else "lines"
+        echo_line(f"{damaged} damaged {lines} skipped", err=True)
 
 
 def aligned(entries: list[dict[str, Any]]) -> list[str]:
@@ -66,7 +67,8 @@ def what(entry: dict[str, Any]) -> str:
     """What the action was done to."""
     if "count" in entry:
         filters = " ".join(f"{name}={value}" for name, value in entry.get("filter", {}).items())
-        return f"{entry['count']} job{'' if entry['count'] == 1 else 's'}: {filters}"
+        jobs = "job" if entry["count"] == 1 else "jobs"
+        return f"{entry['count']} {jobs}: {filters}"
     parts = [f"{name} {entry[name]}" for name in SUBJECTS if name in entry]
     if "rerun_of" in entry:
         parts.append(f"rerun of {entry['rerun_of']}")
