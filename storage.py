@@ -31,6 +31,8 @@ A job is a folder. Its state is the folder that it is in, and every transition i
        secrets       values that readers mask, encrypted            by the worker, before the log
        secret-params values of secret params, encrypted             by the process that submits it
        times         (time, size) samples of the log                by its supervisor
+       usage         samples of its processor time and memory       by its worker
+       files/        what the job keeps: its $JOB_FILES             by the job
        cancel        a request to cancel the job                    by anybody
 
 The lines of a journal, in order: {"claimed": {…}} by the worker that claims the job, fsynced before
@@ -54,6 +56,7 @@ Which file of tailboard/ contains what:
     job.py, journal.py, judge.py    a job's fields, what happened to it, where it belongs
     status.py, errors.py            the states; the errors of a storage
     logs.py, log_limit.py           reading a log; its samples and its limit
+    job_files.py, usage.py          the files of a job; what its processes used
     masking.py, secret_forms.py     reading the log of a job with secrets; what is masked of a value
     sealed.py                       the values of secrets, encrypted
     saved_command.py, schedules.py, cron.py, scheduler.py    saved commands, and when they start
@@ -89,6 +92,7 @@ from tailboard.folder.access import naming_setting
 from tailboard.folder.claim import Claim
 from tailboard.folder.folder_store import FolderStore
 from tailboard.job import Job
+from tailboard.job_files import FileListing, OpenFile
 from tailboard.logs import Log
 from tailboard.notices import NoticeRecord, Request
 from tailboard.notifier import Notifier
@@ -98,6 +102,7 @@ from tailboard.schedules import SavedState, Schedule, ScheduleDecision
 from tailboard.sessions import Session
 from tailboard.settings import UNREACHABLE, is_redis
 from tailboard.status import Status
+from tailboard.usage import UsageSample
 from tailboard.workers import Machine, Pause, WorkerInfo
 
 if TYPE_CHECKING:
@@ -268,6 +273,27 @@ class Logs(Protocol):
     def watch(self, job_id: str) -> Notifier:
         """A notifier that becomes readable when the job's log or state changes after this call, and
         sometimes without a change; the caller closes it. JobNotFound."""
+
+
+class Files(Protocol):
+    """The files that jobs have written into their folder `files`, and what their processes used."""
+
+    def list_files(self, job_id: str) -> FileListing:
+        """The files of a job, also while it runs; none if it has none. JobNotFound; FilesElsewhere
+        if only its machine has them."""
+
+    def open_file(self, job_id: str, path: bytes) -> OpenFile:
+        """Open a file of a job; the caller closes it. `path` is as in the listing. It stays
+        readable if the job moves. No link is followed, whatever the job puts into its folder.
+        JobNotFound; FileNotFoundError; NotAFile; FilesElsewhere."""
+
+    def usage(self, job_id: str) -> Sequence[UsageSample]:
+        """The samples of a job, oldest first; on Redis up to a minute late while it runs.
+        JobNotFound."""
+
+    def latest_usage(self, ids: Iterable[str]) -> Mapping[str, Sequence[UsageSample]]:
+        """The last two samples of each of these jobs, oldest first, in few requests to a server. A
+        job that has none, or does not exist, is left out."""
 
 
 class Pauses(Protocol):
@@ -465,7 +491,7 @@ class Health(Protocol):
         returned to an older state (None: never)."""
 
 
-class Store(Jobs, Logs, Workers, Health, Protocol):
+class Store(Jobs, Logs, Files, Workers, Health, Protocol):
     """The storage as the API and the commands need it."""
 
     @property

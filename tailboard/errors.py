@@ -53,6 +53,15 @@ class CommandNotFound(JobNotFound):
     """There is no such saved command."""
 
 
+class NotAFile(JobError):
+    """The path in a job's files is a folder, a link, a device or the like, which is not opened."""
+
+
+class FilesElsewhere(JobError):
+    """The files are only on the machine that runs or ran the job. The message names it, and the
+    path of the files there."""
+
+
 class TooManySaved(WrongState):
     """There are too many saved commands, or they are too large."""
 

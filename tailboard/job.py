@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Any
 
+from tailboard import values
 from tailboard.job_option import (
     Check,
     CommandLine,
@@ -45,6 +46,10 @@ LISTED_TEXT = 4_000  # characters of any other text in a list
 LISTED_VALUES = 1_000  # characters of all values of params in a list
 MAX_AFTER = 32  # jobs that one job can wait for
 MAX_SECRETS = 32  # secrets that one job can have
+MOST_KEPT_RUNS = 10_000
+MOST_KEPT_DAYS = 36_500  # 100 years
+LEAST_MEMORY = 8 << 20  # bytes; the shell that starts the command needs some of them
+MOST_BYTES = 1 << 53  # above it, JavaScript rounds whole numbers
 
 
 class IfBusy(StrEnum):
@@ -106,6 +111,26 @@ def is_after_status(value: Any) -> bool:
 
 def is_retry_delay(value: Any) -> bool:
     return type(value) in (int, float) and 0 <= value <= MAX_RETRY_DELAY
+
+
+def is_kept_runs(value: Any) -> bool:
+    return value is None or (type(value) is int and 1 <= value <= MOST_KEPT_RUNS)
+
+
+def is_kept_days(value: Any) -> bool:
+    return value is None or (type(value) is int and 1 <= value <= MOST_KEPT_DAYS)
+
+
+def is_log_limit(value: Any) -> bool:
+    return value is None or (type(value) is int and values.BLOCK <= value <= MOST_BYTES)
+
+
+def is_memory(value: Any) -> bool:
+    return value is None or (type(value) is int and LEAST_MEMORY <= value <= MOST_BYTES)
+
+
+def is_nice(value: Any) -> bool:
+    return value is None or (type(value) is int and -20 <= value <= 19)
 
 
 @dataclass(slots=True, kw_only=True)
@@ -273,6 +298,74 @@ class JobOptions:
         ),
         form=FormField(),
     )
+    keep_files: bool = option(
+        False,
+        kind="flag",
+        check=is_bool,
+        allowed="true or false",
+        meaning="Each attempt has a folder of its own for its files.",
+        command_line=CommandLine(help="Keep the files of each attempt, in files/1, files/2 …"),
+    )
+    keep_runs: int | None = option(
+        None,
+        kind="count",
+        check=is_kept_runs,
+        allowed=f"a whole number from 1 to {MOST_KEPT_RUNS:,}",
+        limits={"ge": 1, "le": MOST_KEPT_RUNS},
+        meaning="How many runs of this command are kept; null: any number.",
+        command_line=CommandLine(
+            help="How many of its runs to keep (default: any number).", metavar="N"
+        ),
+    )
+    keep_days: int | None = option(
+        None,
+        kind="count",
+        check=is_kept_days,
+        allowed=f"a whole number of days from 1 to {MOST_KEPT_DAYS:,}",
+        limits={"ge": 1, "le": MOST_KEPT_DAYS},
+        meaning="Days after its end until it is deleted; null: as TAILBOARD_KEEP_DAYS says.",
+        command_line=CommandLine(
+            help="Days after its end until it is deleted (default: as TAILBOARD_KEEP_DAYS says).",
+            metavar="N",
+        ),
+    )
+    log_max_bytes: int | None = option(
+        None,
+        kind="bytes",
+        check=is_log_limit,
+        allowed=f"a whole number of bytes from {values.BLOCK:,} on",
+        limits={"ge": values.BLOCK, "le": MOST_BYTES},
+        meaning="How much of its log is kept; null: as TAILBOARD_LOG_MAX_BYTES says.",
+        command_line=CommandLine(
+            help="How much of its log to keep, such as 10M, if that is less than "
+            "TAILBOARD_LOG_MAX_BYTES.",
+            metavar="SIZE",
+        ),
+    )
+    max_memory: int | None = option(
+        None,
+        kind="bytes",
+        check=is_memory,
+        allowed=f"a whole number of bytes from {LEAST_MEMORY:,} on",
+        limits={"ge": LEAST_MEMORY, "le": MOST_BYTES},
+        meaning="How much memory it may use; null: any amount.",
+        command_line=CommandLine(
+            help="How much memory it may use, such as 512M or 2G (default: any amount).",
+            metavar="SIZE",
+        ),
+    )
+    nice: int | None = option(
+        None,
+        kind="count",
+        check=is_nice,
+        allowed="a whole number from -20 to 19",
+        limits={"ge": -20, "le": 19},
+        meaning="Its scheduling priority: the higher, the less processor time it gets.",
+        command_line=CommandLine(
+            help="Its priority: 19 gets the least processor time (default: the worker's).",
+            metavar="N",
+        ),
+    )
 
 
 @dataclass(slots=True, kw_only=True)
@@ -310,6 +403,9 @@ class Job(JobOptions):
     pings: bool = recorded(False, check=is_bool, on_wire=False)
     cpu_seconds: float | int | None = unrecorded(None)
     max_rss_bytes: int | None = unrecorded(None)
+    # Of its files when it ended, up to MAX_LISTED; None: not known (yet):
+    files_count: int | None = unrecorded(None)
+    files_bytes: int | None = unrecorded(None)
     log_size: int = unrecorded(0)  # bytes
     log_start: int = unrecorded(0)  # offset of the first byte that is kept
     # Not in the JSON as they are:

@@ -13,7 +13,17 @@ from typing import Any, Literal, get_args
 Check = Callable[[Any], bool]
 # The kind of a value. web/models.py, cli/options.py and page/forms.py have an entry for each kind.
 Kind = Literal[
-    "command", "text", "folder", "variables", "count", "seconds", "choice", "flag", "rules", "names"
+    "command",
+    "text",
+    "folder",
+    "variables",
+    "count",
+    "seconds",
+    "bytes",
+    "choice",
+    "flag",
+    "rules",
+    "names",
 ]
 OPTION = "option"  # keys of a field's metadata
 PLACES = "places"
@@ -53,7 +63,11 @@ class Option:
             raise TypeError(f"no kind of option is called {self.kind!r}")
         if not self.allowed:
             raise TypeError("an option needs a sentence that says what is allowed")
-        if self.kind in ("count", "seconds") and self.form is not None and not self.form.error:
+        if (
+            self.kind in ("count", "seconds", "bytes")
+            and self.form is not None
+            and not self.form.error
+        ):
             raise TypeError("the form field of a number needs an error message")
         if (self.kind == "choice") != bool(self.choices):
             raise TypeError("an option has choices if it is of the kind 'choice', and only then")

@@ -27,6 +27,8 @@ class Outcome:
     finished_at: str | None = None  # None: now
     cpu_seconds: float | int | None = None
     max_rss_bytes: int | None = None
+    files_count: int | None = None  # MAX_LISTED: at least that many; None: not known
+    files_bytes: int | None = None
     log_start: int = 0
     final: bool = False  # never retried, because the command cannot start
     hint: str | None = None  # the log line that explains why it failed
@@ -52,6 +54,8 @@ class Outcome:
             line["final"] = True
         if self.hint is not None:
             line["hint"] = self.hint
+        if self.files_count is not None:
+            line |= {"files_count": self.files_count, "files_bytes": self.files_bytes}
         return line
 
 
@@ -170,6 +174,9 @@ def _parse_outcome(value: Any) -> Outcome:
         outcome.cpu_seconds = finite_number(seconds)
     if (size := value.get("max_rss_bytes")) is not None:
         outcome.max_rss_bytes = whole_number(size, 0, 1 << 62)
+    if (count := value.get("files_count")) is not None:
+        outcome.files_count = whole_number(count, 0, 1 << 31)
+        outcome.files_bytes = whole_number(value.get("files_bytes"), 0, 1 << 62)
     outcome.log_start = whole_number(value.get("log_start", 0), 0, 1 << 62)
     outcome.final = value.get("final") is True
     outcome.failed_starts = whole_number(value.get("failed_starts", 0), 0, 1 << 31)

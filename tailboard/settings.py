@@ -27,6 +27,8 @@ SETTING_NUMBERS: dict[str, tuple[str, int, int | None]] = {
     "TAILBOARD_LOG_MAX_BYTES": ("bytes, without a unit,", values.BLOCK, None),
     "TAILBOARD_KEEP_DAYS": ("days", 0, DAYS_100_YEARS),
     "TAILBOARD_KEEP_BYTES": ("bytes, without a unit,", 0, None),
+    "TAILBOARD_FILES_MAX_BYTES": ("bytes, without a unit,", 0, None),
+    "TAILBOARD_FILES_SENT_BYTES": ("bytes, without a unit,", 0, 512 << 20),
     "TAILBOARD_AUDIT_DAYS": ("days", 0, DAYS_100_YEARS),
 }
 # If a systemd unit or a compose file refers to an undefined variable, the setting is
@@ -70,6 +72,9 @@ class Settings:
     log_max_bytes: int = 1 << 30
     keep_days: int = 30
     keep_bytes: int = 0
+    files_max_bytes: int = 1 << 30  # of one job; 0: no limit
+    files_sent_bytes: int = 16 << 20  # of one job, that Redis gets
+    memory: str = ""  # "rlimit": how max_memory is enforced without cgroups; "": not at all
     webhook: str = ""
     webhook_on: str = "failed,timed_out,lost"
     notify: str = ""  # the rules of jobs that have none, see notify_rules.parse_rules

@@ -480,7 +480,7 @@ def test_the_ids_of_ended_jobs_come_highest_first(
 def test_ids_of_many_ended_jobs_are_read_in_several_batches(
     store: WorkerStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("tailboard.machines.redis_store.ID_STEP", 3)
+    monkeypatch.setattr("tailboard.machines.redis_jobs.ID_STEP", 3)
     made = [store.submit(Job(command="true")).id for _ in range(8)]
     for job_id in made:
         store.cancel(job_id, "why")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import re
 import sys
 from collections.abc import Callable
 from typing import Any
@@ -17,6 +18,9 @@ from tailboard.job_option import options_of
 from tailboard.notify_rules import Rule, parse_rules
 from tailboard.status import Status
 
+SIZE_RE = re.compile("([0-9]{1,15})([KMGT]?)(?:I?B)?", re.IGNORECASE)
+SIZE_SHIFTS = {"": 0, "K": 10, "M": 20, "G": 30, "T": 40}
+
 
 class FolderType(click.ParamType[str]):
     """The path of a folder. On this machine it may be relative to the current one; on a server it
@@ -28,6 +32,22 @@ class FolderType(click.ParamType[str]):
         self, value: str, param: click.Parameter | None, context: click.Context | None
     ) -> str:
         return value if remote() else os.path.realpath(value)
+
+
+class SizeType(click.ParamType[int]):
+    """A number of bytes: 1048576, 1024K, 512M, 2G or 1T, also as 512MiB."""
+
+    name = "size"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, context: click.Context | None
+    ) -> int:
+        if isinstance(value, int):
+            return value
+        found = SIZE_RE.fullmatch(value)
+        if found is None:
+            self.fail(f"{value[:80]!r} is not a size such as 1048576, 512M or 2G", param, context)
+        return int(found[1]) << SIZE_SHIFTS[found[2].upper()]
 
 
 class RulesType(click.ParamType[list[Rule]]):
@@ -62,6 +82,7 @@ OPTION_TYPES: dict[str, dict[str, Any]] = {
     "variables": {"multiple": True},
     "count": {"type": int},
     "seconds": {"type": float},
+    "bytes": {"type": SizeType()},
     "choice": {},  # and a type with the option's choices
     "flag": {"is_flag": True, "default": None},
     "rules": {"type": RulesType()},

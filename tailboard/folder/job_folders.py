@@ -14,10 +14,11 @@ import threading
 import time
 from abc import ABC, abstractmethod
 from bisect import bisect_left
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from itertools import chain
 from math import isfinite
+from typing import TypeVar
 
 from tailboard.errors import JobDamaged, JobNotFound
 from tailboard.files import (
@@ -30,11 +31,14 @@ from tailboard.files import (
     paths_in,
     read_small,
 )
+from tailboard.folder.file_reading import list_files_in, open_file_in
 from tailboard.folder.job_secrets import JobSecrets
 from tailboard.folder.lanes import is_lane, is_urgent, lane_in, lane_of, queue_of
 from tailboard.folder.listing import IDs, Listing
 from tailboard.folder.secret_params import drop_params
+from tailboard.folder.usage_files import read_latest_in, read_usage_in
 from tailboard.job import Job, matches, parse_record, shorten
+from tailboard.job_files import FileListing, OpenFile
 from tailboard.journal import Attempt, parse_journal
 from tailboard.judge import delay_before_start, judge
 from tailboard.logs import FileLog, Log, is_sparse, log_size_and_time, log_start
@@ -44,6 +48,7 @@ from tailboard.notifier import Notifier
 from tailboard.program_log import RepeatedErrors
 from tailboard.sealed import Sealer
 from tailboard.status import FINISHED, Status
+from tailboard.usage import UsageSample
 from tailboard.values import (
     FULL_ERRNOS,
     ID_RE,
@@ -54,6 +59,8 @@ from tailboard.values import (
 )
 
 log = logging.getLogger("storage")
+
+T = TypeVar("T")
 
 RESERVE = 8  # empty folders kept for when the disk has no inode left
 LOOKUPS = 8  # searches until a job that is found in no state counts as missing
@@ -238,6 +245,33 @@ class JobFolders(ABC):
         finally:
             if not is_masked:  # else the MaskedLog closes it
                 os.close(folder_fd)
+
+    def list_files(self, job_id: str) -> FileListing:
+        return self._read_in(job_id, list_files_in)
+
+    def open_file(self, job_id: str, path: bytes) -> OpenFile:
+        return self._read_in(job_id, lambda folder: open_file_in(folder, path))
+
+    def usage(self, job_id: str) -> Sequence[UsageSample]:
+        return self._read_in(job_id, read_usage_in)
+
+    def latest_usage(self, ids: Iterable[str]) -> Mapping[str, Sequence[UsageSample]]:
+        found = {}
+        for job_id in ids:
+            with suppress(JobNotFound):
+                found[job_id] = self._read_in(job_id, read_latest_in)
+        return {job_id: samples for job_id, samples in found.items() if samples}
+
+    def _read_in(self, job_id: str, read: Callable[[str], T]) -> T:
+        """The result of `read` for the folder of a job. FileNotFoundError is raised only if the
+        folder has not just moved."""
+        while True:
+            folder = self.locate(job_id)[1]
+            try:
+                return read(folder)
+            except FileNotFoundError:
+                if os.path.isdir(folder):
+                    raise
 
     # Reading
 
@@ -467,6 +501,7 @@ def fill_finished(job: Job, attempt: Attempt) -> None:
     job.exit_code, job.finished_at = ended.exit_code, ended.finished_at
     job.reason, job.hint = job.reason or ended.reason, ended.hint
     job.cpu_seconds, job.max_rss_bytes = ended.cpu_seconds, ended.max_rss_bytes
+    job.files_count, job.files_bytes = ended.files_count, ended.files_bytes
     job.log_start = max(job.log_start, ended.log_start)
     if attempt.result is None or ended is attempt.result:
         job.worker, job.host, job.started_at = (

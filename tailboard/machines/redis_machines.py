@@ -41,8 +41,9 @@ from tailboard.machines.messages import (
     Taken,
 )
 from tailboard.machines.next_runs import JOB_WITH_KEY, NextRun
+from tailboard.machines.redis_jobs import SEARCH_STEP
 from tailboard.machines.redis_link import Command
-from tailboard.machines.redis_store import SEARCH_STEP, RedisStore, rules_word, submit_arguments
+from tailboard.machines.redis_store import RedisStore, rules_word, submit_arguments
 from tailboard.status import FINISHED, Status
 from tailboard.values import QUEUE_RE, new_id, parse_time, utc
 from tailboard.workers import WorkerInfo, encode_worker

@@ -118,6 +118,7 @@ FIELD_KINDS: dict[Kind, FieldKind] = {
     "variables": FieldKind(hide_environment, parse_environment),
     "count": FieldKind(show_number, parse_count),
     "seconds": FieldKind(show_number, parse_seconds),
+    "bytes": FieldKind(show_number, parse_count),
     "choice": FieldKind(show_text, parse_text),
     "flag": FieldKind(show_flag, parse_flag),
     "rules": FieldKind(show_rules, parse_rules),

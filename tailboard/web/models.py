@@ -182,6 +182,7 @@ OPTION_TYPES: dict[str, Any] = {  # for each kind of option
     ],
     "count": int,
     "seconds": float,
+    "bytes": int,
     "choice": str,  # replaced by the option's choices
     "flag": bool,
     "rules": Annotated[list[NotifyRule], Field(max_length=MAX_RULES)],
