@@ -36,8 +36,7 @@ import json, sys
 from tailboard.page.forms import form_values, parse_form
 job = json.load(sys.stdin)
 values = form_values(job)
-wrong = parse_form(values | {"nice": "very"})[1]
-print(json.dumps({"values": values, "body": parse_form(values)[0], "wrong": wrong}))
+print(json.dumps({"values": values, "body": parse_form(values)[0]}))
 """
 
 
@@ -142,54 +141,56 @@ def record_of(copy: Copy, job_id: str) -> dict[str, Any]:
 
 
 def test_a_new_option_is_accepted_stored_and_shown(copy: Copy) -> None:
-    job = copy.ask("POST", "/jobs", 201, {"command": "true", "nice": 7, "name": "listed"})
-    assert record_of(copy, job["id"])["nice"] == 7
-    assert copy.ask("GET", f"/jobs/{job['id']}", 200)["nice"] == 7
-    assert [each["nice"] for each in copy.ask("GET", "/jobs?q=listed", 200)["jobs"]] == [7]
+    job = copy.ask("POST", "/jobs", 201, {"command": "true", "umask": "027", "name": "listed"})
+    assert record_of(copy, job["id"])["umask"] == "027"
+    assert copy.ask("GET", f"/jobs/{job['id']}", 200)["umask"] == "027"
+    listed = copy.ask("GET", "/jobs?q=listed", 200)["jobs"]
+    assert [each["umask"] for each in listed] == ["027"]
     again = copy.ask("POST", f"/jobs/{job['id']}/rerun", 201)
-    assert record_of(copy, again["id"])["nice"] == 7
+    assert record_of(copy, again["id"])["umask"] == "027"
     other = copy.ask("POST", "/jobs", 201, {"command": "true"})
-    assert copy.ask("GET", f"/jobs/{other['id']}", 200)["nice"] == 0
+    assert copy.ask("GET", f"/jobs/{other['id']}", 200)["umask"] is None
 
 
 def test_a_new_option_can_be_saved(copy: Copy) -> None:
-    copy.ask("PUT", "/saved/quiet", 201, {"command": "true", "nice": 9})
-    assert copy.ask("GET", "/saved/quiet", 200)["nice"] == 9
+    copy.ask("PUT", "/saved/quiet", 201, {"command": "true", "umask": "077"})
+    assert copy.ask("GET", "/saved/quiet", 200)["umask"] == "077"
     job = copy.ask("POST", "/saved/quiet/run", 201, {})
-    assert record_of(copy, job["id"])["nice"] == 9
+    assert record_of(copy, job["id"])["umask"] == "077"
 
 
 def test_an_invalid_value_of_a_new_option_is_refused(copy: Copy) -> None:
-    for value in (20, -1, "7", 1.5):
+    for value in ("27", "0027", "028", "", 27):
         for method, path in (("POST", "/jobs"), ("PUT", "/saved/quiet")):
-            problem = copy.ask(method, path, 400, {"command": "true", "nice": value})
-            assert problem["detail"] == "nice must be a whole number from 0 to 19"
+            problem = copy.ask(method, path, 400, {"command": "true", "umask": value})
+            assert problem["detail"] == "umask must be three octal digits such as 027"
 
 
 def test_a_new_option_is_documented(copy: Copy) -> None:
     schemas = copy.ask("GET", "/openapi.json", 200)["components"]["schemas"]
-    assert schemas["Job"]["properties"]["nice"]["description"] == "How far its priority is lowered."
-    asked = schemas["Submission"]["properties"]["nice"]
-    assert (asked["minimum"], asked["maximum"]) == (0, 19)
+    described = schemas["Job"]["properties"]["umask"]["description"]
+    assert described == "Its umask; null: the worker's."
+    assert "^[0-7]{3}$" in json.dumps(schemas["Submission"]["properties"]["umask"])
 
 
 def test_the_commands_and_the_run_form_have_a_new_option(copy: Copy) -> None:
-    job_id = copy.run("-m", "flask", "submit", "--nice", "3", "true").strip()
-    assert record_of(copy, job_id)["nice"] == 3
+    job_id = copy.run("-m", "flask", "submit", "--umask", "037", "true").strip()
+    assert record_of(copy, job_id)["umask"] == "037"
     job = copy.ask("GET", f"/jobs/{job_id}", 200)
     form = json.loads(copy.run("-c", READ_FORM, text=json.dumps(job)))
-    assert form["values"]["nice"] == "3"
-    assert form["body"]["nice"] == 3
-    assert form["wrong"] == {"nice": "Nice must be a whole number."}
+    assert form["values"]["umask"] == "037"
+    assert form["body"]["umask"] == "037"
 
 
 def test_a_new_option_takes_effect(copy: Copy) -> None:
     served = ("--slots=2", "--queues=served")  # and not the jobs of other tests
     copy.processes.start(sys.executable, "worker.py", *served, home=copy.home)
-    for nice in (0, 3):
-        wanted = {"command": "nice", "nice": nice, "queue": "served"}
+    own = os.umask(0)
+    os.umask(own)
+    for umask, effective in ((None, own), ("037", 0o37)):
+        wanted = {"command": "umask", "umask": umask, "queue": "served"}
         job = copy.ask("POST", "/jobs", 201, wanted)
-        assert int(copy.log_to_end(job["id"])) == min(os.nice(0) + nice, 19)
+        assert int(copy.log_to_end(job["id"]), 8) == effective
 
 
 def test_the_page_has_a_new_option_in_its_form_and_in_the_details(copy: Copy, page: Page) -> None:
@@ -199,21 +200,21 @@ def test_the_page_has_a_new_option_in_its_form_and_in_the_details(copy: Copy, pa
         page.get_by_label("Command", exact=True).fill("true")
         page.get_by_role("textbox", name="Name", exact=True).fill("from the form")
         page.get_by_text("More", exact=True).click()
-        page.get_by_label("Nice", exact=True).fill("5")
+        page.get_by_label("Umask", exact=True).fill("077")
         page.get_by_role("button", name="Run job").click()
         page.get_by_role("button", name="Details").click()
-        expect(page.get_by_role("row", name="Nice")).to_have_text("Nice5")
+        expect(page.get_by_role("row", name="Umask")).to_have_text("Umask077")
         found = copy.ask("GET", "/jobs?q=from+the+form", 200)["jobs"]
-        assert [job["nice"] for job in found] == [5]
+        assert [job["umask"] for job in found] == ["077"]
 
 
 @pytest.mark.parametrize(
     ("lines", "error"),
     [
-        ("    nice: int = 0", "Job.*nice must be declared by option, recorded or unrecorded"),
-        ('    nice: int = option(0, kind="count", allowed="any")', "check"),
+        ("    level: int = 0", "Job.*level must be declared by option, recorded or unrecorded"),
+        ('    level: int = option(0, kind="count", allowed="any")', "check"),
         (
-            '    nice: int = option(0, kind="level", check=is_count, allowed="any")',
+            '    level: int = option(0, kind="level", check=is_count, allowed="any")',
             "no kind of option is called 'level'",
         ),
     ],
@@ -240,4 +241,4 @@ def test_the_html_of_the_run_form_has_a_field_for_each_option() -> None:
     (form,) = re.findall(r'<form class="new-job".*?</form>', html, re.DOTALL)
     assert set(re.findall(r'(?<= name=")\w+', form)) == set(FORM_FIELDS)
     new = lines_of_guide("static/page_header.html")
-    assert set(re.findall(r'(?<= name=")\w+', new)) == {"nice"}
+    assert set(re.findall(r'(?<= name=")\w+', new)) == {"umask"}

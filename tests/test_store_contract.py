@@ -127,10 +127,11 @@ def test_a_job_is_sent_with_the_documented_fields(store: WorkerStore) -> None:
         == (
             "id command name queue cwd env timeout retries retry_delay key if_busy urgent "
             "notify warn_after warn_waiting secrets "
+            "keep_files keep_runs keep_days log_max_bytes max_memory nice "
             "not_before after after_status attempt status "
             "submitted_at started_at finished_at exit_code reason hint worker host pid "
             "submitted_by rerun_of saved values secret_params then cpu_seconds max_rss_bytes "
-            "log_size log_start"
+            "files_count files_bytes log_size log_start"
         ).split()
     )
     json.dumps(wire)
