@@ -8,7 +8,7 @@ import fcntl
 import json
 import os
 import stat
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from typing import Any
 
@@ -32,47 +32,75 @@ def fsync_folder(path: str) -> None:
 
 
 def remove_tree(path: str) -> None:
+    """Remove a folder and everything below it, see `remove_tree_in_steps`."""
+    for _ in remove_tree_in_steps(path):
+        pass
+
+
+def remove_tree_in_steps(path: str) -> Iterator[None]:
     """Remove a folder and everything below it, at any depth, without recursion and long paths, and
-    without following links. OSError if something cannot be removed; everything else is removed
-    anyway."""
+    without following links or entering mounts. Each step removes one file or folder. OSError if
+    something cannot be removed; everything else is removed anyway."""
     top = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
     stuck: set[str] = set()
     try:
-        while folders := set(_remove_files(top)) - stuck:
-            for name in folders:
-                try:
-                    _remove_level(top, name)
-                except OSError:
-                    stuck.add(name)
+        has_more = True
+        while has_more:  # again for folders that were moved up, and for what a scan has missed
+            has_more = False
+            for name, is_folder in _entries_in(top):
+                if name not in stuck:
+                    has_more = True
+                    yield from _remove_entry(top, name, is_folder, stuck)
+                    yield
     finally:
         os.close(top)
     os.rmdir(path)
 
 
-def _remove_level(top: int, name: str) -> None:
+def _remove_entry(top: int, name: str, is_folder: bool, stuck: set[str]) -> Iterator[None]:
+    """Remove an entry of `top`. If that fails, its name is added to `stuck`."""
+    try:
+        if not is_folder:
+            os.unlink(name, dir_fd=top)
+            return
+        # A mount point cannot be renamed, so what a job has left mounted is not removed.
+        old, name = name, os.urandom(12).hex()
+        _move(top, old, top, name)
+        yield from _remove_level(top, name)
+    except OSError:
+        stuck |= {name, old} if is_folder else {name}
+
+
+def _remove_level(top: int, name: str) -> Iterator[None]:
     """Remove a subfolder of `top`, after moving its own subfolders up into `top`."""
-    with suppress(OSError):
-        os.chmod(name, 0o700, dir_fd=top)  # a job may have removed our permission
     fd = os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW, dir_fd=top)
     try:
-        for folder in _remove_files(fd):
-            with suppress(OSError):  # only a writable folder can be moved
-                os.chmod(folder, 0o700, dir_fd=fd)
-            os.rename(folder, os.urandom(12).hex(), src_dir_fd=fd, dst_dir_fd=top)
+        for entry, is_folder in _entries_in(fd):
+            with suppress(OSError):  # then this folder cannot be removed either
+                if is_folder:
+                    _move(fd, entry, top, os.urandom(12).hex())
+                else:
+                    os.unlink(entry, dir_fd=fd)
+            yield
     finally:
         os.close(fd)
     os.rmdir(name, dir_fd=top)
 
 
-def _remove_files(fd: int) -> Sequence[str]:
-    """Remove everything but folders from a folder; returns the names of its folders."""
+def _move(source: int, name: str, target: int, new_name: str) -> None:
+    """Move a folder from one open folder to another. A job may have removed our permissions, and
+    only a writable folder can be moved."""
+    with suppress(OSError):
+        os.chmod(name, 0o700, dir_fd=source)
+    os.rename(name, new_name, src_dir_fd=source, dst_dir_fd=target)
+
+
+def _entries_in(fd: int) -> Iterator[tuple[str, bool]]:
+    """The name of each entry of an open folder, and whether it is a folder itself. Entries may be
+    removed meanwhile."""
     with os.scandir(fd) as found:
-        entries = [(entry.name, entry.is_dir(follow_symlinks=False)) for entry in found]
-    for name, is_folder in entries:
-        if not is_folder:
-            with suppress(OSError):  # then its folder cannot be removed either
-                os.unlink(name, dir_fd=fd)
-    return [name for name, is_folder in entries if is_folder]
+        for entry in found:
+            yield entry.name, entry.is_dir(follow_symlinks=False)
 
 
 def open_folder(path: str) -> int:

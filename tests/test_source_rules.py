@@ -48,7 +48,7 @@ PLAIN_OPENS: dict[str, str] = {
     "open_regular": "it is what the others are to call",
     "fsync_folder": "O_DIRECTORY: only a folder can be opened",
     "open_folder": "likewise",
-    "remove_tree": "likewise",
+    "remove_tree_in_steps": "likewise",
     "_remove_level": "likewise",
     "make_empty": "O_EXCL: it makes the file",
     "write_new": "O_EXCL: it makes the file",

@@ -41,6 +41,7 @@ from tailboard.files import (
     open_regular,
     read_small,
     remove_tree,
+    remove_tree_in_steps,
     write_new,
 )
 from tailboard.folder.audit_files import AuditFiles
@@ -423,15 +424,29 @@ class FolderStore(JobFolders):
         if status not in FINISHED:
             raise cannot_delete(job_id, status)
         try:
-            self._delete(status, folder)
+            for _ in self._delete(status, folder):
+                pass
         except FileNotFoundError:
             raise JobNotFound(f"there is no job {job_id!r}") from None
         except BlockingIOError:
             raise WrongState(f"job {job_id} is being recorded; try again") from None
 
-    def _delete(self, status: Status, folder: str) -> None:
-        """Delete the ended job in this folder and count it. BlockingIOError if it is locked, for
-        example while its end is being recorded."""
+    def _delete(self, status: Status, folder: str) -> Iterator[None]:
+        """Delete the ended job in this folder and count it, in steps. BlockingIOError if it is
+        locked, for example while its end is being recorded. After the first step the job is
+        deleted; the others remove its files, of which it can have millions."""
+        grave = self._bury(folder)
+        for name in ("output.log", "journal"):  # a full disk then has room for what follows
+            with suppress(OSError):
+                os.unlink(f"{grave}/{name}")
+        self.notices.forget(os.path.basename(folder))
+        self._deletions.count(status)
+        yield
+        with suppress(OSError):  # retention tries again
+            yield from remove_tree_in_steps(grave)
+
+    def _bury(self, folder: str) -> str:
+        """Move the folder of an ended job where nobody reads it, durably. Returns its new path."""
         journal = None
         try:
             journal = open_regular(f"{folder}/journal", APPEND_FLAGS)
@@ -449,10 +464,7 @@ class FolderStore(JobFolders):
         finally:
             if journal is not None:
                 os.close(journal)
-        with suppress(OSError):  # retention tries again
-            remove_tree(grave)
-        self.notices.forget(os.path.basename(folder))
-        self._deletions.count(status)  # last, because by now even a full disk has room for it
+        return grave
 
     def finished_totals(self) -> dict[Status, int]:
         deleted = self._deletions.totals()

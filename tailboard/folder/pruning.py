@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 from datetime import UTC, datetime
 
-from tailboard.files import lock_file, mtime, paths_in, remove_tree
+from tailboard.files import lock_file, mtime, paths_in, remove_tree_in_steps
 from tailboard.folder.audit_files import AuditFiles
 from tailboard.folder.job_folders import JobFolders
 from tailboard.folder.retention import Bound, Retention, Sweep, is_being_read
@@ -24,11 +24,14 @@ log = logging.getLogger("storage")
 
 
 class Pruning:
-    """One pass over a jobs folder. Each step of `run` deletes at most one job."""
+    """One pass over a jobs folder. Each step of `run` deletes at most one job, or one of the many
+    files that a job can have."""
 
-    def __init__(self, folders: JobFolders, delete: Callable[[Status, str], None]) -> None:
-        """`delete` deletes the ended job of this status in this folder; BlockingIOError if it is
-        locked."""
+    def __init__(
+        self, folders: JobFolders, delete: Callable[[Status, str], Iterator[None]]
+    ) -> None:
+        """`delete` deletes the ended job of this status in this folder, in steps; the first raises
+        BlockingIOError if it is locked."""
         self._folders, self._delete = folders, delete
 
     def run(self, days: int, max_bytes: int, audit_days: int) -> Iterator[None]:
@@ -62,7 +65,7 @@ class Pruning:
                     if bound == "age":
                         retention.count_deleted()
                         retention.write(ledger)
-                    self._delete_job(sweep, status, folder, bound)
+                    yield from self._delete_job(sweep, status, folder, bound)
             yield
         sweep.write_log()
 
@@ -82,11 +85,16 @@ class Pruning:
                 )
         return sweep.bound(self._ended_at(folder), time.time())
 
-    def _delete_job(self, sweep: Sweep, status: Status, folder: str, bound: Bound) -> None:
+    def _delete_job(
+        self, sweep: Sweep, status: Status, folder: str, bound: Bound
+    ) -> Iterator[None]:
         size = disk_usage(f"{folder}/output.log")
-        self._delete(status, folder)
+        steps = self._delete(status, folder)
+        next(steps, None)  # from here on the job is deleted, though not all its files are
         sweep.count_deleted(os.path.basename(folder), status, size, bound)
-        os.rmdir(os.path.dirname(folder))  # the day; OSError while it contains other jobs
+        with suppress(OSError):  # while it contains other jobs
+            os.rmdir(os.path.dirname(folder))  # the day
+        yield from steps
 
     def _delete_leftovers(self, oldest: float) -> Iterator[None]:
         """Delete drafts that are older than a day, and keys and records of notices as old as the
@@ -96,8 +104,15 @@ class Pruning:
             for path in paths_in(f"{self._folders.root}/{name}"):
                 if (seen := mtime(path)) is not None and seen < limit:
                     with suppress(OSError):
-                        remove_tree(path) if os.path.isdir(path) else os.unlink(path)
+                        yield from self._remove(path)
                 yield
+
+    @staticmethod
+    def _remove(path: str) -> Iterator[None]:
+        if os.path.isdir(path) and not os.path.islink(path):
+            yield from remove_tree_in_steps(path)
+        else:
+            os.unlink(path)
 
     @staticmethod
     def _ended_at(folder: str) -> float:
