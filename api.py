@@ -75,6 +75,7 @@ from tailboard.web.models import (
     Submission,
     SubmitQuery,
     TargetRequest,
+    UsageQuery,
 )
 from tailboard.web.notifications import (
     list_targets,
@@ -102,6 +103,7 @@ from tailboard.web.state import AppState, state
 from tailboard.web.submissions import Created, submit
 from tailboard.web.tickets import ANY_LOG, make_ticket
 from tailboard.web.tokens import TokenFile
+from tailboard.web.usage_samples import list_samples
 from tailboard.web.users import UserFile
 from tailboard.web.views import (
     ShownCommand,
@@ -256,6 +258,13 @@ def diff(job_id: str) -> Response:
     """A job's log, compared with that of another job."""
     query = DiffQuery.parse(query_parameters())
     return with_etag(compare_in_turn(state().store.get(job_id), query))
+
+
+@routes.get("/jobs/<job_id>/usage")
+def usage(job_id: str) -> Response:
+    """What a job used over time."""
+    query = UsageQuery.parse(query_parameters())
+    return with_etag(list_samples(state().store.usage(job_id), query.limit))
 
 
 @routes.get("/logs")

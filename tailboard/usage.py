@@ -39,6 +39,39 @@ def is_possible(sample: UsageSample) -> bool:
     return has_time and has_cpu and sample.memory_bytes < MOST_MEMORY
 
 
+def halve(samples: Sequence[UsageSample]) -> list[UsageSample]:
+    """Every second sample, counted from the newest. Each has the most memory of itself and of the
+    one before it, which is left out, so that no peak is lost. The first and the last sample of each
+    attempt are kept: from them follows what the attempt used."""
+    kept: list[UsageSample] = []
+    newer: UsageSample | None = None  # whose predecessor can be left out
+    for at, sample in reversed([*enumerate(samples)]):
+        if newer is None or newer.cpu_seconds < sample.cpu_seconds or is_first(samples, at):
+            kept.append(sample)
+            newer = sample
+        else:
+            most = max(newer.memory_bytes, sample.memory_bytes)
+            kept[-1] = newer._replace(memory_bytes=most)
+            newer = None
+    return kept[::-1]
+
+
+def is_first(samples: Sequence[UsageSample], at: int) -> bool:
+    """Is the sample at this index the first one of its attempt?"""
+    return at == 0 or samples[at].cpu_seconds < samples[at - 1].cpu_seconds
+
+
+def thin(samples: Sequence[UsageSample], most: int) -> Sequence[UsageSample]:
+    """The samples, halved until there are at most `most` of them. If nearly each of them belongs to
+    another attempt, only the newest are left."""
+    while len(samples) > most:
+        fewer = halve(samples)
+        if len(fewer) > len(samples) * 3 // 4:
+            return samples[-most:]
+        samples = fewer
+    return samples
+
+
 def cores_used(samples: Sequence[UsageSample]) -> list[float | None]:
     """How many cores were busy, on average, from the sample before each one to it. None for the
     first sample of each attempt, and if the clock did not move on."""

@@ -104,6 +104,7 @@ LEAST_ROLES = {
     "POST /jobs/{job_id}/ticket": "read",
     "DELETE /jobs/{job_id}/urgent": "all",
     "POST /jobs/{job_id}/urgent": "all",
+    "GET /jobs/{job_id}/usage": "ticket",
     "GET /logs": "read",
     "GET /me": "read",
     "GET /metrics": "read",

@@ -7,6 +7,7 @@ import json
 import re
 import subprocess
 import sys
+import time
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -26,6 +27,7 @@ from tailboard.folder.folder_store import FolderStore
 from tailboard.job import Job
 from tailboard.notices import Delivery, Notice, NoticeRecord
 from tailboard.saved_command import Param, SavedCommand
+from tailboard.usage import USAGE_RECORD
 from tailboard.values import utc
 from tailboard.web import operations as operations_module
 from tailboard.web.operation import Access
@@ -238,7 +240,21 @@ def call_jobs(models: Any, served: Site, call: Caller) -> str:
     assert call("cancel_job", waiting.id, expect=409).detail
     assert call("delete_job", waiting.id, expect=204) is None
     assert waiting.id in call("get_job", waiting.id, expect=404).detail
+    call_usage(models, served, call)
     return str(job.id)
+
+
+def call_usage(models: Any, served: Site, call: Caller) -> None:
+    running = served.job_maker.running()
+    sample = USAGE_RECORD.pack(time.time() + 1, 2.5, 1024)
+    Path(running.folder, "usage").write_bytes(sample)
+    found = call("read_usage", running.job.id, limit=5).samples
+    assert [(each.cpu, each.cpu_seconds, each.memory_bytes) for each in found] == [
+        (None, 2.5, 1024)
+    ]
+    assert call("get_job", running.job.id).usage.memory_bytes == 1024
+    assert call("list_jobs", status=models.Status.RUNNING).jobs[0].usage.at.tzinfo
+    served.job_maker.finish(running)
 
 
 def call_logs(call: Caller, job_id: str) -> None:

@@ -259,8 +259,15 @@ class JobFolders(ABC):
         found = {}
         for job_id in ids:
             with suppress(JobNotFound):
-                found[job_id] = self._read_in(job_id, read_latest_in)
+                found[job_id] = self._latest_usage_of(job_id)
         return {job_id: samples for job_id, samples in found.items() if samples}
+
+    def _latest_usage_of(self, job_id: str) -> Sequence[UsageSample]:
+        """A list asks for hundreds of jobs that are running: look for them there first."""
+        if ID_RE.fullmatch(job_id):
+            with suppress(FileNotFoundError):
+                return read_latest_in(f"{self.root}/{Status.RUNNING}/{job_id}")
+        return self._read_in(job_id, read_latest_in)
 
     def _read_in(self, job_id: str, read: Callable[[str], T]) -> T:
         """The result of `read` for the folder of a job. FileNotFoundError is raised only if the

@@ -17,6 +17,7 @@ from tailboard.web.models import (
     Submission,
     SubmitQuery,
     TicketRequest,
+    UsageQuery,
 )
 from tailboard.web.operation import Access, Operation
 
@@ -241,6 +242,19 @@ JOB_OPERATIONS: dict[tuple[str, str], Operation] = {
             "request has `from`, the number of hunks so far."
         ),
         query=DiffQuery,
+    ),
+    ("get", "/jobs/{job_id}/usage"): Operation(
+        Access.TICKET_OR_TOKEN,
+        Role.READ,
+        id="readUsage",
+        tag="jobs",
+        summary="Read what a job used over time",
+        answers={"200": "Samples", "304": ""},
+        description=(
+            "The samples of all attempts, oldest first. If there are more than 1,000, samples are "
+            "left out evenly; with `limit`, the newest ones are complete."
+        ),
+        query=UsageQuery,
     ),
     ("get", "/logs"): Operation(
         Access.TOKEN,

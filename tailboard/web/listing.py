@@ -67,9 +67,11 @@ def show_all(jobs: Sequence[Job], reasons: Waiting, with_results: bool) -> list[
     """The jobs of one page as JSON."""
     usual, marks = ShownUsual(state().usual_times), shown_marks()
     marks.read(jobs)
+    usage = state().steady_usage.of(jobs)
 
     def show(job: Job) -> dict[str, Any]:
-        shown = shown_job(job, reasons) | usual.in_list(job) | marks.progress(job)
+        shown = shown_job(job, reasons) | usual.in_list(job) | usage.get(job.id, {})
+        shown |= marks.progress(job)
         return shown | marks.results(job) if with_results else shown
 
     return [show(job) for job in jobs]

@@ -60,6 +60,7 @@ NEEDLE = "1 to 200 characters of one line"
 TARGET = f"^(?:{TARGET_NAME_RE.pattern}|{URL_RE.pattern})$"
 PLACE = rf"^({ID_RE.pattern})(?:\.([0-9]{{1,19}})\.([0-9]{{1,19}}))?$"
 Flag = Annotated[bool, Field(description="0 or 1")]
+MOST_SAMPLES = 1_000  # of the usage of a job, in one response
 MAX_DIGITS = 4_000  # digits; Python's default limit is 4,300
 
 
@@ -379,6 +380,15 @@ class LogQuery(RequestModel):
     count: Flag = False
     places: Flag = False
     upto: Offset = None
+    ticket: str | None = Field(
+        None, description="a ticket from POST /ticket or POST /jobs/ID/ticket, instead of a token"
+    )
+
+
+class UsageQuery(RequestModel):
+    """The parameters of GET /jobs/ID/usage."""
+
+    limit: Annotated[int | None, DIGITS, int_field(1, MOST_SAMPLES)] = None
     ticket: str | None = Field(
         None, description="a ticket from POST /ticket or POST /jobs/ID/ticket, instead of a token"
     )

@@ -39,6 +39,12 @@ from tailboard.web.schema_parts import (
 from tailboard.workers import GIVEN_UP, REACHABLE, Machine, Pause, WorkerInfo
 
 MAYBE_USUAL = maybe("Usual")
+CORES = {
+    "type": ["number", "null"],
+    "description": "How many cores were busy since the sample before, on average; null for the "
+    "first sample of an attempt.",
+}
+MEMORY = COUNT | {"description": "The resident memory of its processes, in total."}
 SCHEMA_KEYS = ("type", "anyOf", "items", "additionalProperties", "$ref")  # no title, no default
 # Explains the response fields whose names are not self-explanatory.
 NOTES = {
@@ -109,6 +115,9 @@ def job_schemas() -> dict[str, Any]:
         "Job": whole_job(job),
         "Usual": usual_times(),
         "Attempt": attempt,
+        "Usage": usage_now(),
+        "Samples": object_schema(samples=array_of("Sample")),
+        "Sample": usage_sample(),
         "ListedJob": listed_job(job),
         "Jobs": object_schema(
             jobs=array_of("ListedJob"),
@@ -164,6 +173,10 @@ def whole_job(job: dict[str, Any]) -> dict[str, Any]:
         "description": "In the response to GET /jobs/ID: what is usual for it; null if that is "
         "not known yet."
     }
+    whole["properties"]["usage"] = maybe("Usage") | {
+        "description": "In the response to GET /jobs/ID, while it is running: what its processes "
+        "use; null if that is not known yet."
+    }
     whole["properties"] |= log_fields()
     return whole
 
@@ -179,8 +192,29 @@ def listed_job(job: dict[str, Any]) -> dict[str, Any]:
     listed["properties"]["usual"] = MAYBE_USUAL | {
         "description": "While it is running: what is usual for it; null if that is not known yet."
     }
+    listed["properties"]["usage"] = maybe("Usage") | {
+        "description": "While it is running: what its processes use, at most a minute ago if that "
+        "has changed little; null if it is not known yet."
+    }
     listed["properties"] |= log_fields()
     return listed
+
+
+def usage_now() -> dict[str, Any]:
+    """What the processes of a running job use."""
+    return object_schema(
+        at=TIME | {"description": "When it was measured."}, cpu=CORES, memory_bytes=MEMORY
+    )
+
+
+def usage_sample() -> dict[str, Any]:
+    """The same at one time of its run."""
+    cpu_seconds = {
+        "type": "number",
+        "minimum": 0,
+        "description": "Processor time since its attempt began.",
+    }
+    return object_schema(at=TIME, cpu=CORES, cpu_seconds=cpu_seconds, memory_bytes=MEMORY)
 
 
 def usual_times() -> dict[str, Any]:

@@ -26,6 +26,7 @@ from tailboard.web.saved_runs import SavedRuns
 from tailboard.web.search_turns import SearchTurns
 from tailboard.web.sign_in_limit import SignInLimit
 from tailboard.web.tokens import TokenFile
+from tailboard.web.usage_samples import SteadyUsage
 from tailboard.web.users import UserFile
 
 MOST_TESTS = 4  # test messages that are sent at a time; each holds a thread
@@ -64,6 +65,7 @@ class AppState:
         self.explainer = Explainer(store, self.history, self.usual_times)
         self.comparisons = Comparisons()
         self.saved_runs = SavedRuns(store)
+        self.steady_usage = SteadyUsage(store)
         self.outages = OutageLog()
         with suppress(StoreUnreachable):
             store.check()
