@@ -45,6 +45,8 @@ from tailboard.web.bodies import MAX_BODY_BYTES
 from tailboard.web.bulk import bulk_key, check_status, choose, choose_all
 from tailboard.web.compare import compare_in_turn
 from tailboard.web.explain import explain_in_turn
+from tailboard.web.file_archive import send_zip
+from tailboard.web.files import list_job_files, raw_path, send_file
 from tailboard.web.grep import GrepPage
 from tailboard.web.health import check_health
 from tailboard.web.history import list_failures, list_names
@@ -60,6 +62,8 @@ from tailboard.web.models import (
     Bulk,
     DiffQuery,
     ExplainQuery,
+    FileQuery,
+    FilesQuery,
     Grep,
     JobQuery,
     Listing,
@@ -96,6 +100,7 @@ from tailboard.web.requests import (
     seen_etag,
 )
 from tailboard.web.reruns import run_again, run_again_with_after
+from tailboard.web.route_match import AnyPath
 from tailboard.web.rules import complete_rules
 from tailboard.web.server import connection_limit, make_server, resolve_bind, share_heaps
 from tailboard.web.sign_in import end_session, start_session
@@ -286,6 +291,30 @@ def ticket_for_any_log() -> tuple[dict[str, Any], int]:
     """A ticket with which a browser can read any log for a few minutes, and nothing else. A page
     that lists many jobs gets one before a visitor chooses a job."""
     return make_ticket(ANY_LOG)
+
+
+# --- Files ----------------------------------------------------------------------------------------
+
+
+@routes.get("/jobs/<job_id>/files")
+def list_files(job_id: str) -> Response:
+    """The files of a job."""
+    FilesQuery.parse(query_parameters())
+    return with_etag(list_job_files(job_id))
+
+
+@routes.get("/jobs/<job_id>/files/<anything:path>")
+def read_file(job_id: str, path: str) -> Response:
+    """A file of a job, or a part of it."""
+    query = FileQuery.parse(query_parameters())
+    return send_file(state().store.get(job_id), raw_path(job_id), query)
+
+
+@routes.get("/jobs/<job_id>/files.zip")
+def download_files(job_id: str) -> Response:
+    """The files of a job in an archive."""
+    FilesQuery.parse(query_parameters())
+    return send_zip(state().store.get(job_id))
 
 
 # --- Saved commands -------------------------------------------------------------------------------
@@ -503,6 +532,7 @@ def create_app(config: Mapping[str, Any] | None = None) -> Flask:
     app = Flask(__name__, static_folder=None)  # the page serves static/ itself
     app.config["MAX_CONTENT_LENGTH"] = MAX_BODY_BYTES
     app.json.sort_keys = False  # type: ignore[attr-defined]
+    app.url_map.converters["anything"] = AnyPath
     app.register_blueprint(routes)
     app.cli.commands.update(COMMANDS)
     add_error_handlers(app)

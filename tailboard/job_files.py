@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+import re
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from enum import StrEnum
 
+from tailboard.values import CONTROL_RE
+
 MAX_LISTED = 10_000  # entries of a listing
+SHOWN_PATH = 200  # characters of a path in a message
+# What some system does not allow in a name, or what reverses or breaks a line with the name.
+UNSAFE_RE = re.compile(r'[\\/:*?"<>|\ufffd]|[. ](?=[. ]*$)|' + CONTROL_RE.pattern)
+# Windows takes these for devices, whatever extension follows.
+DEVICE_RE = re.compile(r"(con|prn|aux|nul|com\d|lpt\d) *(\.|$)", re.IGNORECASE)
 
 
 class FileKind(StrEnum):
@@ -57,3 +65,22 @@ class OpenFile(AbstractContextManager["OpenFile"], ABC):
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+
+def is_file_path(path: bytes) -> bool:
+    """Can these bytes be the path of an entry? Not with an empty name, "." or "..", and thus not if
+    it is absolute."""
+    return b"\0" not in path and not {b"", b".", b".."} & set(path.split(b"/"))
+
+
+def show_path(path: bytes) -> str:
+    """A path in quotes for a message; the end of a long one is cut."""
+    return repr(path.decode(errors="replace")[:SHOWN_PATH])
+
+
+def safe_name(name: bytes) -> str:
+    """The name of a file as one that every system accepts: an underscore replaces each character
+    that some system does not allow, and each sequence of bytes that is not UTF-8. It is at most as
+    many bytes long as before."""
+    safe = UNSAFE_RE.sub("_", name.decode(errors="replace"))
+    return f"_{safe[1:]}" if DEVICE_RE.match(safe) else safe

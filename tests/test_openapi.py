@@ -41,7 +41,7 @@ def app(tmp_path: Path) -> Flask:
 
 def test_every_route_and_method_is_described(app: Flask) -> None:
     routes = {
-        (method.lower(), re.sub("<(.*?)>", r"{\1}", rule.rule))
+        (method.lower(), re.sub(r"<(?:\w+:)?(.*?)>", r"{\1}", rule.rule))
         for rule in app.url_map.iter_rules()
         for method in (rule.methods or set()) - {"HEAD", "OPTIONS"}
     }
@@ -135,7 +135,10 @@ def generated(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Generated]:
     folder = tmp_path_factory.mktemp("generated")
     app = api.create_app({"STORAGE": folder / "jobs"})
     (folder / "openapi.json").write_text(app.test_client().get("/openapi.json").text)
-    (folder / "options.yml").write_text("post_hooks: []\n")  # the code need not be readable
+    (folder / "options.yml").write_text(
+        "post_hooks: []\n"  # the code need not be readable
+        "content_type_overrides: {application/zip: application/octet-stream}\n"
+    )
     command = [
         *(sys.executable, "-m", "openapi_python_client", "generate", "--fail-on-warning"),
         *("--path", str(folder / "openapi.json"), "--config", str(folder / "options.yml")),
@@ -197,6 +200,7 @@ def test_a_generated_client_can_call_every_operation(
 ) -> None:
     job_id = call_jobs(generated.models, served, call)
     call_logs(call, job_id)
+    call_files(served, call, job_id)
     call_queues(generated.models, call)
     call_saved_commands(generated.models, call)
     call_notifications(generated.models, served, call)
@@ -272,6 +276,20 @@ def call_logs(call: Caller, job_id: str) -> None:
     assert "no earlier run" in call("compare_jobs", job_id, expect=404).detail
     assert call("create_log_ticket", job_id, expect=201).expires_in > 0
     assert call("create_ticket", expect=201).ticket
+
+
+def call_files(served: Site, call: Caller, job_id: str) -> None:
+    folder = served.job_maker.log(job_id).parent / "files"
+    folder.mkdir()
+    (folder / "report.bin").write_bytes(b"hello")
+    [file] = call("list_files", job_id).files
+    assert file.path == "report.bin" and file.size == 5
+    assert call("read_file", job_id, "report.bin", download=True).payload.read() == b"hello"
+    assert (
+        "render must be 0"
+        in call("read_file", job_id, "report.bin", render=True, expect=400).detail
+    )
+    assert call("download_files", job_id).payload.read().startswith(b"PK")
 
 
 def call_queues(models: Any, call: Caller) -> None:

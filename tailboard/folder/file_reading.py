@@ -1,17 +1,247 @@
-"""Reading the files of a job in a folder, whatever the job has put there."""
+"""Reading the files of a job in a folder, whatever the job has put there.
+
+A job can replace any of its files and folders at any moment, so a path is never opened as a whole:
+each folder is opened relative to the one above, without following links, and what was opened is
+checked, not what was there before. Folders of other file systems are not entered: reading those
+could block.
+
+A job can make a hard link to any file that it may read. As the job runs as the worker's user, it
+can also copy such a file, so hard links are read like other files."""
 
 from __future__ import annotations
 
 import errno
+import os
+import stat
+import time
+from collections import deque
+from collections.abc import Iterator
+from contextlib import contextmanager
 
-from tailboard.job_files import FileListing, OpenFile
+from tailboard.errors import NotAFile
+from tailboard.files import FOLDER_ONLY, open_folder, open_regular
+from tailboard.job_files import (
+    MAX_LISTED,
+    FileEntry,
+    FileKind,
+    FileListing,
+    OpenFile,
+    is_file_path,
+    show_path,
+)
+from tailboard.values import RESOURCE_ERRNOS
+
+FILES = "files"  # the name of the folder
+LONGEST_PATH = 4_096  # bytes: longer ones are not listed; no program can open them by their path
+LISTED_BYTES = 2 << 20  # of all paths of a listing; names of 200 bytes on average reach it
+LISTING_TIME = 2.0  # seconds
+NO_FOLDER = (
+    errno.ENOENT,
+    errno.ENOTDIR,
+    errno.ELOOP,
+    errno.EACCES,
+    errno.EPERM,
+    errno.ENAMETOOLONG,
+)
+# Why a file that exists cannot be opened. EAGAIN: the job holds a lease (fcntl(2)), for which open
+# would wait.
+UNREADABLE = (errno.EACCES, errno.EPERM, errno.EAGAIN, errno.ENXIO)
+PROBE = getattr(os, "O_PATH", os.O_RDONLY | os.O_NONBLOCK)  # finds out what it is
+KINDS = {
+    stat.S_IFREG: FileKind.FILE,
+    stat.S_IFDIR: FileKind.FOLDER,
+    stat.S_IFLNK: FileKind.LINK,
+    stat.S_IFBLK: FileKind.DEVICE,
+    stat.S_IFCHR: FileKind.DEVICE,
+    stat.S_IFIFO: FileKind.FIFO,
+    stat.S_IFSOCK: FileKind.SOCKET,
+}
+WHAT_IT_IS = {
+    FileKind.FOLDER: "a folder",
+    FileKind.LINK: "a symbolic link, which is not followed",
+    FileKind.DEVICE: "a device, which is not opened",
+    FileKind.FIFO: "a FIFO, which is not opened",
+    FileKind.SOCKET: "a socket, which is not opened",
+}
+
+
+class FolderFile(OpenFile):
+    """A file in the folder of a job. Its descriptor stays valid if the job moves."""
+
+    def __init__(self, fd: int) -> None:
+        self.fd = fd
+        found = os.fstat(fd)
+        self.size, self.modified = found.st_size, found.st_mtime
+        # A job can set the time of a change, but not that of the change of its status.
+        parts = found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns
+        self.version = "-".join(f"{part:x}" for part in parts)
+
+    def read(self, offset: int, limit: int) -> bytes:
+        return os.pread(self.fd, limit, offset)
+
+    def close(self) -> None:
+        os.close(self.fd)
 
 
 def list_files_in(folder: str) -> FileListing:
-    """The files of the job in this folder, see `storage.Files`."""
-    return FileListing([], True)
+    """The files of the job in this folder, see `storage.Files`. The folders nearest to `files` come
+    first. What follows MAX_LISTED entries, LISTED_BYTES or LISTING_TIME is left out, and the
+    listing is not complete then. Folders that cannot be read are listed, but not their entries."""
+    with open_files(folder) as top:
+        return Lister(top).run() if top is not None else FileListing([], True)
+
+
+class Lister:
+    """Lists the entries below an open folder, level by level: what a listing leaves out is deeper
+    than what it has."""
+
+    def __init__(self, top: int) -> None:
+        self.top = top
+        self.device = os.fstat(top).st_dev
+        self.entries: list[FileEntry] = []
+        self.bytes = 0  # of the paths of the entries
+        self.is_complete = True
+        self.deadline = time.monotonic() + LISTING_TIME
+
+    def run(self) -> FileListing:
+        folders = deque([b""])
+        while folders and not self._is_full():
+            folders.extend(self._read(folders.popleft()))
+        self.is_complete = self.is_complete and not folders
+        self.entries.sort(key=lambda entry: entry.path)
+        return FileListing(self.entries, self.is_complete)
+
+    def _is_full(self) -> bool:
+        return (
+            len(self.entries) >= MAX_LISTED
+            or self.bytes >= LISTED_BYTES
+            or time.monotonic() > self.deadline
+        )
+
+    def _read(self, path: bytes) -> Iterator[bytes]:
+        """Add the entries of a folder; yields its folders."""
+        try:
+            with self._open(path) as fd, os.scandir(fd) as found:
+                for entry in found:
+                    below = os.path.join(path, os.fsencode(entry.name))
+                    if self._is_full():
+                        self.is_complete = False
+                        return
+                    if len(below) > LONGEST_PATH:
+                        self.is_complete = False
+                    elif self._add(below, entry) is FileKind.FOLDER:
+                        yield below
+        except OSError as error:  # else the job has removed the folder, or its permissions
+            if error.errno in RESOURCE_ERRNOS:
+                raise
+
+    def _add(self, path: bytes, entry: os.DirEntry[str]) -> FileKind | None:
+        """Add an entry and return its kind; None if it has vanished."""
+        try:
+            found = entry.stat(follow_symlinks=False)
+        except OSError:
+            return None
+        kind = KINDS.get(stat.S_IFMT(found.st_mode))
+        if kind is not None:
+            size = found.st_size if kind is FileKind.FILE else 0
+            self.entries.append(FileEntry(path, kind, size, found.st_mtime))
+            self.bytes += len(path)
+        return kind
+
+    @contextmanager
+    def _open(self, path: bytes) -> Iterator[int]:
+        """Open a folder for reading, from the top on: keeping the folders above it open would take
+        a descriptor for each of thousands."""
+        *above, name = path.split(b"/")
+        with open_below(self.top, above, self.device) as parent:
+            fd = open_level(parent, name or b".", os.O_RDONLY, self.device)
+            try:
+                yield fd
+            finally:
+                os.close(fd)
 
 
 def open_file_in(folder: str, path: bytes) -> OpenFile:
     """A file of the job in this folder, see `storage.Files`."""
-    raise FileNotFoundError(errno.ENOENT, "there is no such file", path)
+    missing = FileNotFoundError(errno.ENOENT, "there is no such file", path)
+    with open_files(folder) as top:
+        if top is None or not is_file_path(path):
+            raise missing
+        *above, name = path.split(b"/")
+        try:
+            with open_below(top, above, os.fstat(top).st_dev) as parent:
+                return FolderFile(open_regular_file(parent, name, path))
+        except OSError as error:
+            if error.errno not in NO_FOLDER:
+                raise
+            raise missing from None
+
+
+@contextmanager
+def open_files(folder: str) -> Iterator[int | None]:
+    """The open folder `files` of the job in this folder; None if it has none. FileNotFoundError if
+    the job's own folder does not exist."""
+    job = open_folder(folder)
+    try:
+        files = os.open(FILES, FOLDER_ONLY | os.O_NOFOLLOW, dir_fd=job)
+    except OSError as error:
+        if error.errno not in NO_FOLDER:
+            raise
+        files = None
+    finally:
+        os.close(job)
+    try:
+        yield files
+    finally:
+        if files is not None:
+            os.close(files)
+
+
+@contextmanager
+def open_below(top: int, names: list[bytes], device: int) -> Iterator[int]:
+    """The folder below `top` to which these names lead, open for looking up names in it."""
+    fd = os.dup(top)
+    try:
+        for name in names:
+            below = open_level(fd, name, FOLDER_ONLY, device)
+            os.close(fd)
+            fd = below
+        yield fd
+    finally:
+        os.close(fd)
+
+
+def open_level(parent: int, name: bytes, flags: int, device: int) -> int:
+    """Open a folder in another one. OSError if it is a link, or on another device."""
+    fd = os.open(name, flags | os.O_DIRECTORY | os.O_NOFOLLOW, dir_fd=parent)
+    if os.fstat(fd).st_dev != device:
+        os.close(fd)
+        raise OSError(errno.ENOTDIR, "it is on another file system", name)
+    return fd
+
+
+def open_regular_file(parent: int, name: bytes, path: bytes) -> int:
+    """Open a regular file in an open folder for reading. NotAFile if it is something else, which is
+    never opened on Linux: merely opening a FIFO or a device can have an effect. `path`: for the
+    message."""
+    check_is_file(os.stat(name, dir_fd=parent, follow_symlinks=False), path)
+    found = os.open(name, PROBE | os.O_NOFOLLOW, dir_fd=parent)
+    try:
+        check_is_file(os.fstat(found), path)  # the job may have replaced it meanwhile
+        return os.open(f"/proc/self/fd/{found}", os.O_RDONLY | os.O_NONBLOCK)
+    except FileNotFoundError:  # no /proc
+        return open_regular(os.fsdecode(name), os.O_RDONLY, parent)
+    except OSError as error:
+        if error.errno not in UNREADABLE:
+            raise
+        why = (error.strerror or "").lower()
+        raise NotAFile(f"{show_path(path)} cannot be read: {why}") from None
+    finally:
+        os.close(found)
+
+
+def check_is_file(found: os.stat_result, path: bytes) -> None:
+    kind = KINDS.get(stat.S_IFMT(found.st_mode))
+    if kind is not FileKind.FILE:
+        what = "not a file" if kind is None else WHAT_IT_IS[kind]
+        raise NotAFile(f"{show_path(path)} is {what}")

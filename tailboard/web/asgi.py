@@ -95,10 +95,8 @@ class FlaskOverAsgi:
         answer = WsgiResponse(self.threads)
         try:
             chunk = await answer.begin(self.app, environ)
-        except DownloadBroken:
-            chunk = await answer.fail(
-                503, "the beginning of the log has just been deleted; try again"
-            )
+        except DownloadBroken as error:
+            chunk = await answer.fail(503, f"{error}; try again")
         except StoreError as error:
             self.outages.report(error)
             chunk = await answer.fail(503, f"storage unavailable: {error}")

@@ -257,7 +257,9 @@ def add_security_headers(response: Response) -> Response:
         response.data = b""
     response.headers["X-Content-Type-Options"] = "nosniff"
     response.headers["X-Frame-Options"] = "DENY"
-    response.headers["Content-Security-Policy"] = "default-src 'none'; frame-ancestors 'none'"
+    # The files of jobs have a stricter one.
+    policy = "default-src 'none'; frame-ancestors 'none'"
+    response.headers.setdefault("Content-Security-Policy", policy)
     response.vary.add("Origin")
     origin = request.headers.get("Origin")
     if origin is not None and is_dashboard_origin(origin):

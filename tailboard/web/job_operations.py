@@ -9,6 +9,8 @@ from tailboard.web.models import (
     Bulk,
     DiffQuery,
     ExplainQuery,
+    FileQuery,
+    FilesQuery,
     Grep,
     JobQuery,
     Listing,
@@ -33,8 +35,8 @@ LOG_HEADERS = (
     "X-Job-Status",
 )
 TICKET_USE = (
-    "For `GET /jobs/{job_id}/logs?ticket=…`. Pages of the `origin` may read that response too, "
-    "unless TAILBOARD_DASHBOARD lists the allowed origins."
+    "For `GET /jobs/{job_id}/logs?ticket=…` and the job's files. Pages of the `origin` may read "
+    "these responses too, unless TAILBOARD_DASHBOARD lists the allowed origins."
 )
 SKIP = (
     "200 if `if_busy` is `skip` and another job has the key: nothing was queued, and the response "
@@ -255,6 +257,57 @@ JOB_OPERATIONS: dict[tuple[str, str], Operation] = {
             "left out evenly; with `limit`, the newest ones are complete."
         ),
         query=UsageQuery,
+    ),
+    ("get", "/jobs/{job_id}/files"): Operation(
+        Access.TICKET_OR_TOKEN,
+        Role.READ,
+        id="listFiles",
+        tag="files",
+        summary="List the files of a job",
+        answers={"200": "Files", "304": ""},
+        description=(
+            "Files, folders, links and the like, sorted by path; at most 10,000, those nearest to "
+            "the top. `url` always leads to the file: `path` cannot if it is not UTF-8. 409 if the "
+            "files are only on the machine that runs or ran the job."
+        ),
+        query=FilesQuery,
+        errors=(409,),
+    ),
+    ("get", "/jobs/{job_id}/files/{path}"): Operation(
+        Access.TICKET_OR_TOKEN,
+        Role.READ,
+        id="readFile",
+        tag="files",
+        summary="Read or download a file of a job",
+        answers={
+            "200": "application/octet-stream */*",
+            "206": "application/octet-stream */*",
+            "304": "",
+        },
+        description=(
+            "The type follows from the end of the name; with `download=1`, or if the type is "
+            "unknown, browsers save the file. With `render=1` a Markdown file becomes HTML. A "
+            "browser shows the response without scripts and requests. 409 if the path is a folder, "
+            "a link or the like, or if the file is only on the machine that runs or ran the job."
+        ),
+        query=FileQuery,
+        headers=("ETag", "Content-Disposition"),
+        errors=(409, 416),
+    ),
+    ("get", "/jobs/{job_id}/files.zip"): Operation(
+        Access.TICKET_OR_TOKEN,
+        Role.READ,
+        id="downloadFiles",
+        tag="files",
+        summary="Download all listed files of a job as a ZIP archive",
+        answers={"200": "application/zip"},
+        description=(
+            "In names, an underscore replaces each character that some system does not allow. The "
+            "archive's comment says what is missing. The client counts as a follower of a log."
+        ),
+        query=FilesQuery,
+        headers=("Content-Disposition",),
+        errors=(409,),
     ),
     ("get", "/logs"): Operation(
         Access.TOKEN,

@@ -127,7 +127,7 @@ def download(job: Job) -> Response:
             abort(416, length)
     headers = log_headers(job, log, begin, end, size)
     response = Response(iter_range(log, begin, end), headers=headers, mimetype="text/plain")
-    response.headers.set("Content-Disposition", "attachment", filename=file_name(job))
+    response.headers.set("Content-Disposition", "attachment", filename=file_name(job, ".log"))
     response.accept_ranges, response.content_length = "bytes", end - begin
     if wanted and wanted.units == "bytes":
         response.status_code = 206
@@ -136,11 +136,11 @@ def download(job: Job) -> Response:
     return response
 
 
-def file_name(job: Job) -> str:
-    """The name of a downloaded log: the job's name, without characters that a file system could
-    refuse, and its ID."""
+def file_name(job: Job, end: str) -> str:
+    """The name of a file that is downloaded: the job's name, without characters that a file system
+    could refuse, its ID, and this end."""
     name = re.sub(r"[^A-Za-z0-9._-]+", "-", job.name or "")[:NAME_LENGTH].strip("-.")
-    return f"{name}-{job.id}.log" if name else f"{job.id}.log"
+    return f"{name}-{job.id}{end}" if name else f"{job.id}{end}"
 
 
 def iter_range(log: Log, at: int, end: int) -> Iterator[bytes]:

@@ -360,6 +360,12 @@ class QueueRequest(RequestModel):
     )
 
 
+TicketField = Annotated[
+    str | None,
+    Field(description="a ticket from POST /ticket or POST /jobs/ID/ticket, instead of a token"),
+]
+
+
 class LogQuery(RequestModel):
     """The parameters of GET /jobs/ID/logs."""
 
@@ -380,9 +386,7 @@ class LogQuery(RequestModel):
     count: Flag = False
     places: Flag = False
     upto: Offset = None
-    ticket: str | None = Field(
-        None, description="a ticket from POST /ticket or POST /jobs/ID/ticket, instead of a token"
-    )
+    ticket: TicketField = None
 
 
 class UsageQuery(RequestModel):
@@ -539,3 +543,16 @@ def bounded_int(digits: str) -> int:
     if len(digits) > MAX_DIGITS:
         raise ValueError(f"a number has more than {MAX_DIGITS:,} digits")
     return int(digits)
+
+
+class FilesQuery(RequestModel):
+    """The parameters of GET /jobs/ID/files and GET /jobs/ID/files.zip."""
+
+    ticket: TicketField = None
+
+
+class FileQuery(FilesQuery):
+    """The parameters of GET /jobs/ID/files/PATH."""
+
+    download: Flag = False
+    render: Flag = False

@@ -20,6 +20,7 @@ from tailboard.web.schemas import answer_schemas, body_schemas, request_schema, 
 TAGS = {
     "jobs": "Submit, list, cancel, rerun and delete jobs.",
     "logs": "Read, follow and search logs. With a ticket a browser can read them without a token.",
+    "files": "List and read the files that jobs have kept.",
     "saved commands": "Commands saved under a name, which can be run with values or on a schedule.",
     "queues": "Limit, pause and resume queues.",
     "notifications": "What was noticed about jobs, and to whom messages about it are sent.",
@@ -46,7 +47,7 @@ SECURITY_SCHEMES = {
         "in": "query",
         "name": "ticket",
         "description": "From POST /ticket or POST /jobs/{job_id}/ticket. "
-        "It is valid for ten minutes and can only read logs.",
+        "It is valid for ten minutes and can only read logs and files.",
     },
 }
 SCHEMES = {  # access -> names in SECURITY_SCHEMES, of which one is enough
@@ -62,6 +63,7 @@ ANSWER_HEADERS = {  # header -> its schema, and when it is sent and what it mean
     "Tailboard-Skipped": (TEXT, "With a 200: the ID of the job that has the key."),
     "Retry-After": (COUNT, "Seconds to wait before the next try."),
     "WWW-Authenticate": (TEXT, "Bearer"),
+    "Content-Disposition": (TEXT, "The name for saving it; whether browsers show it or save it."),
     "X-Log-Offset": (COUNT, "Offset of the first byte of the response."),
     "X-Log-Next": (COUNT, "Offset from which to read next."),
     "X-Log-Size": (COUNT, "Size of the log in bytes."),
@@ -73,6 +75,7 @@ ANSWER_HEADERS = {  # header -> its schema, and when it is sent and what it mean
 }
 PATH_PARAMETERS = {
     "job_id": TEXT | {"description": "the ID of a job"},
+    "path": TEXT | {"description": "the path of a file, with %2F or / between the names"},
     "name": TEXT | {"description": f"the name of a saved command, {SAVED_NAMES}"},
     "queue": TEXT | {"description": f"the name of a queue, {QUEUE_NAMES}"},
     "target": TEXT | {"description": f"the name of a URL, {TARGET_NAMES}"},
@@ -110,7 +113,7 @@ ERRORS = {
     412: "It is not as If-Match or If-None-Match says.",
     413: "The body is too large.",
     415: "The body is not application/json.",
-    416: "The offset is past the end of the log.",
+    416: "The offset is past the end of the log or file.",
     422: "The Idempotency-Key belongs to a job that a different request submitted.",
     503: "Not possible now; try again later.",
 }
@@ -118,6 +121,9 @@ MEDIA_SCHEMAS: dict[str, dict[str, Any]] = {
     "text/plain": TEXT,
     "text/event-stream": TEXT,
     "application/json": {"type": "object"},
+    "application/octet-stream": {"type": "string", "format": "binary"},
+    "application/zip": {"type": "string", "format": "binary"},
+    "*/*": {"type": "string", "format": "binary"},
 }
 
 

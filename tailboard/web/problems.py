@@ -24,7 +24,15 @@ from werkzeug.exceptions import (
 )
 
 from tailboard.access_role import Role
-from tailboard.errors import CommandChanged, JobNotFound, KeyReused, StoreError, WrongState
+from tailboard.errors import (
+    CommandChanged,
+    FilesElsewhere,
+    JobNotFound,
+    KeyReused,
+    NotAFile,
+    StoreError,
+    WrongState,
+)
 from tailboard.web.bodies import MAX_BODY_BYTES, BodiesTooMany, BodyBroken, BodyLate
 from tailboard.web.operations import OPERATIONS
 from tailboard.web.requests import has_body
@@ -55,7 +63,8 @@ def add_error_handlers(app: Flask) -> None:
     """Make the application turn every exception of a route into problem details."""
     app.register_error_handler(HTTPException, problem_response)
     app.register_error_handler(JobNotFound, job_not_found)
-    app.register_error_handler(WrongState, wrong_state)
+    for conflict in (WrongState, NotAFile, FilesElsewhere):
+        app.register_error_handler(conflict, wrong_state)
     app.register_error_handler(KeyReused, key_reused)
     app.register_error_handler(CommandChanged, command_changed)
     app.register_error_handler(BodyBroken, body_broken)
@@ -131,7 +140,7 @@ def job_not_found(error: JobNotFound) -> Response:
     return problem_response(NotFound(str(error)[:200]))  # it contains the ID from the request
 
 
-def wrong_state(error: WrongState) -> Response:
+def wrong_state(error: WrongState | NotAFile | FilesElsewhere) -> Response:
     return problem_response(Conflict(str(error)))
 
 

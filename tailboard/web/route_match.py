@@ -6,11 +6,20 @@ import re
 from typing import NamedTuple
 
 from flask import Flask
-from werkzeug.routing import Rule
+from werkzeug.routing import BaseConverter, Rule
 
 from tailboard.access_role import Role
 from tailboard.web.operation import Access
 from tailboard.web.operations import OPERATIONS
+
+
+class AnyPath(BaseConverter):
+    """The part of a route that matches the rest of the path, whatever it contains: also slashes at
+    its beginning and its end, and newlines. No redirection removes double slashes from it."""
+
+    regex = "(?s:.*)"
+    part_isolating = False
+    weight = 200
 
 
 class Requirement(NamedTuple):
@@ -39,7 +48,7 @@ def match_operations(app: Flask) -> dict[str, Requirement]:
 
 def operation_key(method: str, rule: Rule) -> tuple[str, str]:
     """The key in OPERATIONS of a request with this method to this route."""
-    return method.lower(), re.sub("<(.*?)>", r"{\1}", rule.rule)
+    return method.lower(), re.sub(r"<(?:\w+:)?(.*?)>", r"{\1}", rule.rule)
 
 
 def served_by(rule: Rule) -> list[tuple[str, str]]:

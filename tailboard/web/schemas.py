@@ -10,6 +10,7 @@ from pydantic import TypeAdapter
 
 from tailboard.access_role import Role
 from tailboard.job import WIRE, Job, JobOptions
+from tailboard.job_files import FileKind
 from tailboard.job_option import options_of
 from tailboard.notify_rules import Event
 from tailboard.saved_command import DEFINITION, Param, SavedCommand
@@ -24,6 +25,8 @@ from tailboard.web.request_model import RequestModel
 from tailboard.web.saved_runs import RUN_FIELDS
 from tailboard.web.schema_parts import (
     COUNT,
+    FLAG,
+    MAYBE_COUNT,
     MAYBE_NUMBER,
     MAYBE_TEXT,
     NUMBER,
@@ -89,6 +92,7 @@ def answer_schemas() -> dict[str, Any]:
         **job_schemas(),
         **history_schemas(),
         **log_schemas(),
+        **file_schemas(),
         **explanation_schemas(),
         **comparison_schemas(),
         **queue_schemas(),
@@ -272,6 +276,19 @@ def history_schemas() -> dict[str, Any]:
         "Failures": object_schema(name=TEXT, count=COUNT, newest=refer("NewestFailure")),
         "NewestFailure": object_schema(title=TEXT, saved=from_saved, **newest),
     }
+
+
+def file_schemas() -> dict[str, Any]:
+    """The list of a job's files."""
+    file = object_schema(
+        path=TEXT | {"description": "U+FFFD replaces what is not UTF-8."},
+        url=TEXT | {"description": "The path of the request that returns the file."},
+        kind={"type": "string", "enum": list(FileKind)},
+        size=MAYBE_COUNT | {"description": "In bytes; null unless it is a file."},
+        modified={"type": "string", "format": "date-time"},
+    )
+    complete = FLAG | {"description": "False: there are more of them."}
+    return {"File": file, "Files": object_schema(files=array_of("File"), complete=complete)}
 
 
 def log_schemas() -> dict[str, Any]:
