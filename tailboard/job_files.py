@@ -46,6 +46,7 @@ class FileListing:
 
     entries: Sequence[FileEntry]
     is_complete: bool  # False: there are more than MAX_LISTED
+    elsewhere: str | None = None  # a sentence: only a machine has their content, and where
 
 
 class OpenFile(AbstractContextManager["OpenFile"], ABC):

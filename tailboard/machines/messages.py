@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from math import isfinite
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 from tailboard.errors import StoreError
 from tailboard.job import Job, parse_record
@@ -19,6 +19,7 @@ from tailboard.status import FINISHED, Status
 from tailboard.workers import WorkerInfo
 
 RESTORE_TIME = 30.0  # seconds without starts, at most, after Redis returned to an older state
+SampleFile = Literal["times", "usage"]  # a file of samples in the folder of a job
 SPOOL_RE = re.compile("[a-zA-Z0-9-]{1,40}")  # the name of a spool
 
 
@@ -44,11 +45,13 @@ class Taken(NamedTuple):
 
 @dataclass(slots=True)
 class LogTail:
-    """The end of the log that a job's earlier attempts wrote on other machines."""
+    """The end of the log that a job's earlier attempts wrote on other machines, and the samples of
+    its size and of what the attempts used."""
 
     offset: int = 0  # where `end` begins
     end: bytes = b""
     times: bytes = b""
+    usage: bytes = b""
 
 
 @dataclass(slots=True)
@@ -95,6 +98,15 @@ class MachineOrders:
     limits: dict[str, bytes]  # of queues, each as in the file queues/QUEUE.json
 
 
+class KnownState(NamedTuple):
+    """What Redis knows of a job that a machine runs or has run."""
+
+    status: str  # "": Redis does not have the job, or its state is damaged
+    token: str
+    log_size: int | None  # bytes; None: Redis has no log
+    has_files: bool  # Redis has its files, or knows that only the machine has them
+
+
 @dataclass(slots=True)
 class MachineReport:
     """A machine as it has reported itself to Redis."""
@@ -127,6 +139,7 @@ class SpoolEntry:
     log_start: int
     log_at: float
     has_secret_values: bool  # those of its secret params are in its folder
+    has_files: bool  # it has ended, and its folder has `files`
 
     @property
     def is_waiting(self) -> bool:

@@ -18,6 +18,8 @@ from tailboard.errors import (
     WrongState,
 )
 from tailboard.machines.answers import is_full
+from tailboard.machines.file_pack import CHUNK
+from tailboard.machines.file_sender import FileSender
 from tailboard.machines.messages import Assignment, SpoolEntry
 from tailboard.machines.next_runs import has_next, plan_next
 from tailboard.machines.redis_link import Command
@@ -26,13 +28,18 @@ from tailboard.machines.relay_store import RelayStore
 from tailboard.machines.spool import Spool
 from tailboard.notifier import Notifier
 from tailboard.program_log import RepeatedErrors
+from tailboard.settings import Settings
 from tailboard.status import FINISHED, Status
+from tailboard.usage import USAGE_RECORD
 from tailboard.workers import FENCED_REASON
 
 log = logging.getLogger("worker")
 
 LOG_CHUNK = 65_000  # bytes of a stream's entry; 65,536 would take a quarter more memory
 MAX_LOG_SENT = 16 * LOG_CHUNK  # bytes of a log sent in one round
+MAX_FILES_SENT = 16 * CHUNK  # bytes of the files of all jobs sent in one round
+USAGE_INTERVAL = 60.0  # seconds until the next samples of what a job's processes use are sent
+FIRST_USAGE_INTERVAL = 5.0  # the same until the first two are sent, which show the current values
 FULL_LOG_KEPT = 4_000  # bytes that Redis gets of the log of a job that ends while Redis is full
 START_REPORT_DELAY = 0.1  # seconds until a start is reported: a short job may have ended by then
 COMPARE_BATCH = 200  # jobs compared with Redis in one round
@@ -53,6 +60,10 @@ class Sent:
     place: str = ""
     has_secret_values: bool = False  # Redis still has those of its secret params
     times: int = 0  # bytes of its samples that Redis has
+    usage: int = 0  # the same of what its processes used
+    usage_due: float = 0.0  # when to send those again, on the monotonic clock
+    files: FileSender | None = None
+    leaves_files: bool = False  # it ended while Redis was full: Redis does not get its files
     worker: str | None = None  # the worker that claimed it
     queue: str = ""
     is_fenced: bool = False  # declared lost: kill its processes, record nothing
@@ -61,7 +72,14 @@ class Sent:
     def send_again(self) -> None:
         """Ask Redis how much of the log it has, and send it everything else again."""
         self.offset = self.journal = None
-        self.times = 0
+        self.times = self.usage = 0
+        self.stop_files()
+
+    def stop_files(self) -> None:
+        """Send its files from the beginning, if they are sent at all."""
+        if self.files is not None:
+            self.files.close()
+        self.files = None
 
 
 @dataclass(slots=True)
@@ -69,7 +87,7 @@ class Message:
     """A command for Redis with news of one job."""
 
     entry: SpoolEntry
-    kind: Literal["log", "samples", "report"]
+    kind: Literal["log", "samples", "chunk", "listing", "report"]
     command: Command
 
 
@@ -97,9 +115,18 @@ class Outbox:
     changes. Redis answers where to continue: a lost message is sent again, and a job that Redis has
     lost is restored. All methods except `hurry` belong to the relay's thread."""
 
-    def __init__(self, store: RelayStore, spool: Spool, errors: RepeatedErrors) -> None:
-        """`errors` logs errors that affect only one job."""
+    def __init__(
+        self,
+        store: RelayStore,
+        spool: Spool,
+        errors: RepeatedErrors,
+        most_files: int = Settings.files_sent_bytes,
+    ) -> None:
+        """`errors` logs errors that affect only one job. `most_files`: Redis gets the files of a
+        job if they have at most so many bytes."""
         self.store, self.spool, self.errors = store, spool, errors
+        self.most_files = most_files
+        self.files_room = MAX_FILES_SENT  # bytes of files that this round can still send
         self.sent: dict[str, Sent] = {}  # by job ID: jobs that Redis shows as running here
         self.changed: set[str] = set()  # jobs to send in the next round
         self.deferred: set[str] = set()  # changed jobs that are not urgent
@@ -135,6 +162,8 @@ class Outbox:
         if self.folders is not None:
             self.folders.close()
         self.folders = None
+        for sent in self.sent.values():
+            sent.stop_files()
 
     def note_changes(self, is_scan_due: bool, is_full_scan_due: bool) -> None:
         """Note which folders have changed. `is_scan_due`: look also for new jobs, and at folders
@@ -150,7 +179,9 @@ class Outbox:
         if is_scan_due or self.folders.fileno() is None:
             for job_id in self.spool.active() - self.sent.keys():
                 self.follow(job_id)
-            self.changed.update(i for i, sent in self.sent.items() if sent.watch < 0)
+            now = time.monotonic()
+            due = (i for i, sent in self.sent.items() if sent.watch < 0 or sent.usage_due <= now)
+            self.changed.update(due)
         if is_full_scan_due:
             self.changed.update(self.sent)
 
@@ -159,6 +190,8 @@ class Outbox:
         has_moved = not name
         if has_moved:
             sent.moves += 1
+        if name == "usage":  # sent once a minute
+            return
         if name == "output.log" or (has_moved and sent.moves > 1):
             self.changed.add(job_id)
         else:
@@ -193,6 +226,8 @@ class Outbox:
         """Send nothing more of this job."""
         sent = self.sent.pop(job_id, None)
         self.changed.discard(job_id)
+        if sent is not None:
+            sent.stop_files()
         if sent is not None and sent.watch >= 0 and self.folders is not None:
             self.folders.drop(sent.watch)
             self.by_watch.pop(sent.watch, None)
@@ -227,17 +262,20 @@ class Outbox:
         entries = self.spool.read_entries(ids)
         known = self.store.known_states([entry.id for entry in entries]) if entries else []
         for entry, state in zip(entries, known, strict=True):
-            is_known = state[:2] == (entry.status_for_redis, entry.token)
-            if not (is_known and entry.is_log_at(state[2])) and entry.place != "taken":
+            is_known = (state.status, state.token) == (entry.status_for_redis, entry.token)
+            has_all = entry.is_log_at(state.log_size) and (state.has_files or not entry.has_files)
+            if not (is_known and has_all) and entry.place != "taken":
                 sent = self.follow(entry.id)
                 sent.offset = sent.journal = None
 
     # --- Sending ---
 
     def send(self) -> None:
-        """Send the changes: log bytes, samples, the journal. Redis accepts no end of a job before
-        it has the whole log. OSError if Redis did not accept something; it is sent again."""
+        """Send the changes: log bytes, samples, files, the journal. Redis accepts no end of a job
+        before it has the whole log, and is told of it after the files. OSError if Redis did not
+        accept something; it is sent again."""
         changed, self.changed = self.changed, set()
+        self.files_room = MAX_FILES_SENT
         try:
             messages = self._collect(changed)
             if not messages:
@@ -297,7 +335,10 @@ class Outbox:
             return
         if not entry.is_over or entry.log_size != 0:  # else the report says that the log is empty
             yield from self._log_messages(sent, entry)
-        if not is_reported(sent, entry):
+        yield from self._usage_messages(sent, entry)
+        if entry.has_files and not (sent.files and sent.files.is_over):
+            yield from self._file_messages(sent, entry)
+        elif not is_reported(sent, entry):
             size = entry.log_size if entry.is_over and entry.log_size is not None else -1
             yield Message(entry, "report", self._report(entry, size))
 
@@ -328,10 +369,33 @@ class Outbox:
         for chunk in chunks:
             yield Message(entry, "log", self.store.append(entry, start, chunk, how))
             start, how = start + len(chunk), "join"
-        begin, samples = self.spool.read_times(entry, sent.times)
+        begin, samples = self.spool.read_samples(entry, "times", sent.times)
         if samples:
             sent.times = begin + len(samples)
-            yield Message(entry, "samples", self.store.note(entry, begin, samples))
+            yield Message(entry, "samples", self.store.note(entry, "times", begin, samples))
+
+    def _usage_messages(self, sent: Sent, entry: SpoolEntry) -> Iterator[Message]:
+        """What the job's processes used since the last minute, and the rest at its end."""
+        now = time.monotonic()
+        if now < sent.usage_due and not entry.is_over:
+            return
+        begin, samples = self.spool.read_samples(entry, "usage", sent.usage)
+        has_some = begin + len(samples) >= 2 * USAGE_RECORD.size
+        sent.usage_due = now + (USAGE_INTERVAL if has_some else FIRST_USAGE_INTERVAL)
+        if samples:
+            sent.usage = begin + len(samples)
+            yield Message(entry, "samples", self.store.note(entry, "usage", begin, samples))
+
+    def _file_messages(self, sent: Sent, entry: SpoolEntry) -> Iterator[Message]:
+        """The next part of the files of a job that has ended. Other jobs' output, and ends of jobs
+        without files, are in the same round."""
+        if sent.files is None:
+            sent.files = FileSender(self.store, self.most_files, sent.leaves_files)
+        for kind, command in sent.files.messages(entry, self.files_room):
+            if kind == "chunk":
+                self.files_room -= CHUNK
+            yield Message(entry, kind, command)
+        self.changed.add(entry.id)
 
     def _log_end(self, entry: SpoolEntry, size: int) -> Message:
         """The end of the log, for a Redis that is full: it first drops what it has of the log,
@@ -349,12 +413,17 @@ class Outbox:
         self.changed.add(entry.id)
         if message.kind == "log" and entry.is_over and is_full(error):
             sent.is_cut = True
+        if message.kind in ("chunk", "listing") and is_full(error):
+            sent.leaves_files = True
         sent.send_again()
 
     def _handle_answer(self, message: Message, answer: Any) -> None:
         sent = self.sent[message.entry.id]
         if message.kind == "log":
             self._handle_offset(sent, message.entry, answer)
+        elif message.kind in ("chunk", "listing"):
+            if sent.files is not None:  # else another message of this round has failed
+                sent.files.handle(message.kind, answer)
         elif message.kind == "report":
             self._handle_report(sent, message.entry, answer.decode())
 

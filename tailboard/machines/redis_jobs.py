@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import heapq
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import chain, islice
@@ -28,12 +27,13 @@ from tailboard.machines.answers import (
     text_of,
 )
 from tailboard.machines.messages import SPOOL_RE
+from tailboard.machines.redis_files import RedisFiles
 from tailboard.machines.redis_link import Command, RedisLink
 from tailboard.machines.redis_logs import RedisFeed, RedisLog, RedisNotifier
 from tailboard.notifier import Notifier
 from tailboard.order import RunningJob
 from tailboard.status import FINISHED, Status
-from tailboard.usage import UsageSample
+from tailboard.usage import UsageSample, parse_usage
 from tailboard.values import (
     ID_RE,
     LAST_TIME,
@@ -57,6 +57,7 @@ class RedisJobs:
     def __init__(self, url: str, unreachable: int) -> None:
         self.link = RedisLink(url)
         self.feed = RedisFeed(self.link)
+        self.files = RedisFiles(self.link)
         self.unreachable = unreachable  # seconds
 
     def get(self, job_id: str) -> Job:
@@ -288,19 +289,29 @@ class RedisJobs:
     # Files
 
     def list_files(self, job_id: str) -> FileListing:
-        self.status(job_id)
-        return FileListing([], True)
+        return self.files.list(self.get(job_id), self.state_field(job_id, "token"))
 
     def open_file(self, job_id: str, path: bytes) -> OpenFile:
-        self.status(job_id)
-        raise FileNotFoundError(errno.ENOENT, "there is no such file", path)
+        return self.files.open(self.get(job_id), self.state_field(job_id, "token"), path)
+
+    def sent_bytes(self, ids: Sequence[str]) -> Mapping[str, int]:
+        """How many bytes of files Redis has of each of these jobs, in one round trip. A job of
+        which it has none is left out."""
+        commands = [("HGET", self.link.key(f"state:{job_id}"), "files") for job_id in ids]
+        sizes = [parse_count(text_of(answer)) for answer in self.link.try_all(commands)]
+        return {job_id: size for job_id, size in zip(ids, sizes, strict=True) if size}
 
     def usage(self, job_id: str) -> Sequence[UsageSample]:
         self.status(job_id)
-        return []
+        (data,) = self.link.try_all([("GET", self.link.key(f"usage:{job_id}"))])
+        return parse_usage(none_if_damaged(data) or b"")
 
     def latest_usage(self, ids: Iterable[str]) -> Mapping[str, Sequence[UsageSample]]:
-        return {}
+        wanted = [job_id for job_id in ids if ID_RE.fullmatch(job_id)]
+        commands = [("HGET", self.link.key(f"state:{job_id}"), "usage") for job_id in wanted]
+        answers = map(none_if_damaged, self.link.try_all(commands))
+        found = {i: parse_usage(data) for i, data in zip(wanted, answers, strict=True) if data}
+        return {job_id: samples for job_id, samples in found.items() if samples}
 
     # The state of a job
 

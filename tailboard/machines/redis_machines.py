@@ -30,12 +30,15 @@ from tailboard.machines.answers import (
     parse_count,
     parse_score,
 )
+from tailboard.machines.file_pack import listing_version
 from tailboard.machines.messages import (
     Assignment,
     Instance,
+    KnownState,
     LogTail,
     MachineOrders,
     RedisIsOlder,
+    SampleFile,
     SpoolEntry,
     SpoolInUse,
     Taken,
@@ -91,6 +94,9 @@ class RedisMachines(RedisStore):
             {q: known_limits[q.encode()] for q in self.link.checked(known_limits, QUEUE_RE)},
         )
 
+    def note_root(self, spool: str, root: str) -> None:
+        self.link.ask(("HSET", self.link.key("roots"), spool, os.fsencode(root)))
+
     def restored(self, spool: str) -> None:
         self.link.ask(("ZREM", self.link.key("restoring"), spool))
 
@@ -100,7 +106,10 @@ class RedisMachines(RedisStore):
         commands: list[Command] = [
             ("HDEL", self.link.key(f"wishes:{spool}"), name) for name in cancel_requests
         ]
-        commands += [("SREM", self.link.key(f"gone:{spool}"), name) for name in deletions]
+        for name in deletions:
+            # An API of an earlier version does not know these keys.
+            unknown = (self.link.key(f"{kind}:{name}") for kind in ("files", "usage"))
+            commands += [("UNLINK", *unknown), ("SREM", self.link.key(f"gone:{spool}"), name)]
         if commands:
             self.link.ask(*commands)
 
@@ -151,17 +160,19 @@ class RedisMachines(RedisStore):
         return Assignment(job_id, token, log_size, record, journal, bool(job.secret_params))
 
     def past_log(self, assignment: Assignment) -> LogTail:
-        if not assignment.log_size:
+        if assignment.log_size is None:
             return LogTail()
-        begin = (assignment.log_size - 1) // values.BLOCK * values.BLOCK
-        stored, times = self.link.try_all(
+        begin = max(0, assignment.log_size - 1) // values.BLOCK * values.BLOCK
+        stored, times, usage = self.link.try_all(
             [
                 self.link.script("read", assignment.id, begin, values.BLOCK),
                 ("GET", self.link.key(f"times:{assignment.id}")),
+                ("GET", self.link.key(f"usage:{assignment.id}")),
             ]
         )
         offset, data = none_if_damaged(stored) or (begin, b"")
-        return LogTail(int(offset), data, none_if_damaged(times) or b"")
+        samples = (none_if_damaged(answer) or b"" for answer in (times, usage))
+        return LogTail(int(offset), data, *samples)
 
     def secret_values(self, assignment: Assignment) -> Mapping[str, str]:
         if not assignment.has_secret_params:
@@ -218,8 +229,15 @@ class RedisMachines(RedisStore):
         rest = (start, data, REDIS_LOG_KEPT, how, entry.log_at)
         return self.link.script("append", entry.id, entry.token, *rest)
 
-    def note(self, entry: SpoolEntry, offset: int, samples: bytes) -> Command:
-        return self.link.script("note", entry.id, entry.token, offset, samples)
+    def note(self, entry: SpoolEntry, name: SampleFile, offset: int, samples: bytes) -> Command:
+        return self.link.script("note", entry.id, entry.token, offset, samples, name)
+
+    def put_chunk(self, entry: SpoolEntry, number: int, data: bytes) -> Command:
+        return self.link.script("put_chunk", entry.id, entry.token, number, data)
+
+    def put_listing(self, entry: SpoolEntry, count: int, listing: bytes, size: int) -> Command:
+        rest = (count, listing, listing_version(listing), size)
+        return self.link.script("put_listing", entry.id, entry.token, *rest)
 
     def send(self, messages: Sequence[Command]) -> Sequence[Any]:
         return self.link.try_all(messages)
@@ -230,17 +248,18 @@ class RedisMachines(RedisStore):
         log.error("lost job=%s reason=%r", job_id, f"{DAMAGED}: {why}")
         self.link.run("drop", job_id, damaged_line(why))
 
-    def known_states(self, ids: Sequence[str]) -> Sequence[tuple[str, str, int | None]]:
-        names = "status", "token", "log_size"
+    def known_states(self, ids: Sequence[str]) -> Sequence[KnownState]:
+        names = "status", "token", "log_size", "files"
         commands = [("HMGET", self.link.key(f"state:{i}"), *names) for i in ids]
-        states = [none_if_damaged(a) or (None,) * 3 for a in self.link.try_all(commands)]
+        states = [none_if_damaged(a) or (None,) * len(names) for a in self.link.try_all(commands)]
         return [
-            (
+            KnownState(
                 (status or b"").decode(errors="replace"),
                 (token or b"").decode(errors="replace"),
                 None if size is None else parse_count(size),
+                files is not None,
             )
-            for status, token, size in states
+            for status, token, size, files in states
         ]
 
     def running_on(self, spool: str) -> Sequence[str]:

@@ -71,7 +71,7 @@ class Relay:
         self.notify, self.scheduler = notify, scheduler
         self.on_idle: Callable[[], None] = lambda: None  # also called when it is admitted or fails
         self.errors = RepeatedErrors(log)  # by job
-        self.outbox = Outbox(store, spool, self.errors)
+        self.outbox = Outbox(store, spool, self.errors, settings.files_sent_bytes)
         self.presence = Presence(store, spool)
         self.outage = Outage()
         self.pruning = SlicedWork(self.prune)
@@ -280,6 +280,7 @@ class Relay:
         self.is_restoring, self.must_restore = bool(orders.restoring), orders.must_restore
         if orders.epoch != self.epoch:
             self.restore_settings(orders)
+            self.store.note_root(self.spool.name, os.path.abspath(self.spool.root))
             self.outbox.compare_all()
             self.epoch = orders.epoch
         if time.monotonic() >= self.next_beat:

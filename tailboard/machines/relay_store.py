@@ -10,8 +10,10 @@ from tailboard.job import Job
 from tailboard.machines.messages import (
     Assignment,
     Instance,
+    KnownState,
     LogTail,
     MachineOrders,
+    SampleFile,
     SpoolEntry,
     Taken,
 )
@@ -103,6 +105,10 @@ class RelayStore(Protocol):
         """Report that these requests to cancel jobs, and these deletions, are carried out: `beat`
         does not return them again."""
 
+    def note_root(self, spool: str, root: str) -> None:
+        """Store the path of this spool's folder, which readers are told if only this machine has
+        the files of a job."""
+
     def restored(self, spool: str) -> None:
         """Report that this machine has restored what the store had lost."""
 
@@ -166,9 +172,20 @@ class RelayStore(Protocol):
         bytes. The answer is the offset up to which it has the log and from which to continue,
         whatever was sent; -1: fenced; -2: absent or behind."""
 
-    def note(self, entry: SpoolEntry, offset: int, samples: bytes) -> Command:
-        """The message with the bytes at an offset of the file `times`. Ignored if the token is
-        invalid."""
+    def note(self, entry: SpoolEntry, name: SampleFile, offset: int, samples: bytes) -> Command:
+        """The message with the bytes at an offset of the file `times` or `usage`. Ignored if the
+        token is invalid."""
+
+    def put_chunk(self, entry: SpoolEntry, number: int, data: bytes) -> Command:
+        """The message with the chunk of this number of a job's files, see FilePacker. Chunk 0
+        replaces everything that the store has of them. No reader sees them yet. The answer is the
+        number of the chunk with which to continue; -1 and -2 as for `append`."""
+
+    def put_listing(self, entry: SpoolEntry, count: int, listing: bytes, size: int) -> Command:
+        """The message with the listing of a job's files, which shows them to readers. `count`: how
+        many chunks belong to it; 0: the store drops those that it has. `size`: bytes of content.
+        The answer is 1, or 0 if the store lacks chunks: send them again; -1 and -2 as for
+        `append`."""
 
     def send(self, messages: Sequence[Command]) -> Sequence[Any]:
         """Send these messages in order. Returns their answers (bytes for a word, int for a number),
@@ -185,9 +202,8 @@ class RelayStore(Protocol):
 
     # What the store knows
 
-    def known_states(self, ids: Sequence[str]) -> Sequence[tuple[str, str, int | None]]:
-        """(status, token, bytes of the log) of each job; ("", "", None) for one that it does not
-        have or whose state is damaged."""
+    def known_states(self, ids: Sequence[str]) -> Sequence[KnownState]:
+        """What it knows of each job."""
 
     def running_on(self, spool: str) -> Sequence[str]:
         """The IDs of the jobs that are confirmed by this spool and have not ended."""

@@ -41,7 +41,14 @@ from tailboard.job import Job, parse_record
 from tailboard.journal import cancelled_line, parse_journal, token_in
 from tailboard.judge import Verdict
 from tailboard.logs import Log
-from tailboard.machines.messages import SPOOL_RE, Assignment, LogTail, SpoolEntry, is_over
+from tailboard.machines.messages import (
+    SPOOL_RE,
+    Assignment,
+    LogTail,
+    SampleFile,
+    SpoolEntry,
+    is_over,
+)
 from tailboard.machines.spool_instances import SpoolInstances
 from tailboard.masking import MaskedLog, SecretsDamaged
 from tailboard.notices import Kind
@@ -51,7 +58,9 @@ from tailboard.values import ID_RE, RESOURCE_ERRNOS, is_queue_name
 from tailboard.workers import parse_pause
 
 NEXT_STARTED = "next-started"  # in a job's folder: the run that follows it was submitted
+FILES = "files"  # in a job's folder: its files
 TIMES_KEPT = 4 << 20  # bytes of a log's samples: enough for three days with output every second
+USAGE_KEPT = 210_000  # bytes of a job's `usage`, which has MOST_RECORDS at most
 
 
 class Spool(FolderStore):
@@ -241,11 +250,12 @@ class Spool(FolderStore):
         journal = self._read_journal(folder)
         size, held, start, at = self._read_log_state(job_id, place, folder)
         status = Status.QUEUED if place in self.EXTRA else Status(place)
+        has_files = place in FINISHED and os.path.lexists(f"{folder}/{FILES}")
         token = token_in(journal)
         if known is not None and token in (known.token, ""):  # "": the journal was destroyed
             new = replace(known, status=status, place=place, folder=folder, journal=journal)
             new.log_size, new.log_held, new.log_start, new.log_at = size, held, start, at
-            new.has_secret_values = has_values
+            new.has_secret_values, new.has_files = has_values, has_files
             return new
         record = read_small(f"{folder}/job.json")
         if not token.startswith(f"{self.name}:"):
@@ -267,6 +277,7 @@ class Spool(FolderStore):
             log_start=start,
             log_at=at,
             has_secret_values=has_values,
+            has_files=has_files,
         )
 
     def _read_log_state(
@@ -319,14 +330,15 @@ class Spool(FolderStore):
         return {}
 
     @staticmethod
-    def read_times(entry: SpoolEntry, known: int) -> tuple[int, bytes]:
-        """(offset, the job's samples from there on). The offset is `known`, or 0 if samples have
-        been removed. Only the first TIMES_KEPT bytes of the file count, because a job can put a
-        file of any size there."""
+    def read_samples(entry: SpoolEntry, name: SampleFile, known: int) -> tuple[int, bytes]:
+        """(offset, the samples of the job from there on, of the size of its log or of what it
+        used). The offset is `known`, or 0 if samples have been removed. Only the first part of the
+        file counts, because a job can put a file of any size there."""
+        kept = TIMES_KEPT if name == "times" else USAGE_KEPT
         with suppress(OSError):
-            fd = open_regular(f"{entry.folder}/times", os.O_RDONLY)
+            fd = open_regular(f"{entry.folder}/{name}", os.O_RDONLY)
             try:
-                size = min(os.fstat(fd).st_size, TIMES_KEPT)
+                size = min(os.fstat(fd).st_size, kept)
                 begin = known if known <= size else 0
                 return begin, os.pread(fd, size - begin, begin)
             finally:
@@ -374,6 +386,8 @@ class Spool(FolderStore):
         seal_params(self.root, draft, secret_values)
         if past.times:
             contents["times"] = past.times
+        if past.usage:
+            contents["usage"] = past.usage
         for name, content in contents.items():
             with open(f"{draft}/{name}", "xb", opener=open_private) as file:
                 file.write(content)

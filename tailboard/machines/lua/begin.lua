@@ -18,9 +18,14 @@
 --                    job's options. urgent: "1" if the job was submitted so; lane: "1" or "0" if
 --                    that was changed since; after: "STATUS ID ID" until the job has started;
 --                    notify: "some" or "none" if the job has rules of its own, or an empty list;
---                    pings: "1" if its saved command has a ping URL, "started" after its start
+--                    pings: "1" if its saved command has a ping URL, "started" after its start;
+--                    files: bytes of files in files:ID, once all are there; usage: the last samples
+--                    in usage:ID
 --   log:ID           a stream: the entry E-0 holds the bytes that end at the offset E
 --   times:ID         (time, size) samples of the log, as in the file `times`
+--   usage:ID         samples of what the job's processes used, as in the file `usage`
+--   files:ID         a hash: the files of an ended job, see file_pack.py: the chunks, by number,
+--                    listing, version; next: the number of the next chunk, until all are there
 --   reading:ID       number of readers of this log; expires after a minute
 --   key:HASH         the job that was submitted with an Idempotency-Key
 --   all, status:S    sorted sets of IDs
@@ -49,6 +54,7 @@
 --                    a machine's orders: jobs to cancel, each with the reason; jobs to delete
 --   heard            a sorted set of spools; the score is the time of the last report
 --   machines         a hash: the workers of each spool
+--   roots            a hash: the path of each spool's folder on its machine
 --   restoring        a sorted set of the machines that are restoring what an older state of Redis
 --                    lacks; the score is the time when that began. Meanwhile no jobs are taken
 --   rolled-back      when Redis was last found to have returned to an older state
@@ -138,6 +144,14 @@ local function compare(token, status, known, takes)
   local newest = math.max(number(takes), number_of(known))
   if status == 'running' and not spool_of(known) then newest = newest - 1 end  -- it is damaged
   return newest < number_of(token) and 'behind' or 'fenced'
+end
+
+-- Why a spool may not change a job: -1 if it is fenced; -2 if Redis does not have the job, or is
+-- behind; nil if it may.
+local function refusal(id, token)
+  local s = fields(id, 'status', 'token', 'takes')
+  local compared = s[1] and compare(token, s[1], s[2], s[3]) or 'behind'
+  if compared ~= 'same' then return compared == 'fenced' and -1 or -2 end
 end
 
 -- The time of Redis, in seconds since 1970.
@@ -321,7 +335,8 @@ local function override(id, from, to, queue, token, line, at)
   leave(id, from, queue, token)
   if line ~= '' then redis.call('SET', P..'job:'..id, (record(id) or '')..line) end
   next_take(id)
-  redis.call('HDEL', P..'state:'..id, 'cancel')
+  redis.call('UNLINK', P..'files:'..id)  -- its machine was sending them, or the end got lost
+  redis.call('HDEL', P..'state:'..id, 'cancel', 'files')
   enter(id, to, queue, '', at)
 end
 

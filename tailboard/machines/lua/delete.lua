@@ -1,4 +1,4 @@
--- Deletes a job that has ended, with its log, and asks its machine to delete the job, too.
+-- Deletes a job that has ended, with its log and its files, and asks its machine to do so, too.
 --
 -- KEYS[1]  prefix of all keys
 -- ARGV[1]  ID of the job
@@ -14,7 +14,7 @@ leave(id, s[1], s[2], s[3])
 finish(id)
 redis.call('ZREM', P..'all', id)
 redis.call('UNLINK', P..'job:'..id, P..'state:'..id, P..'log:'..id, P..'times:'..id)
-redis.call('UNLINK', P..'notices:'..id)
+redis.call('UNLINK', P..'notices:'..id, P..'files:'..id, P..'usage:'..id)
 redis.call('ZREM', P..'noticed', id)
 if s[4] then redis.call('UNLINK', P..'key:'..s[4]) end
 redis.call('HINCRBY', P..'deleted', s[1], 1)
