@@ -6,13 +6,14 @@ import fcntl
 import os
 import threading
 import time
-from collections.abc import Callable, Container, Iterable, Iterator, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from typing import Any, TypeVar
 
 from storage import Pauses, WorkerStore
 from tailboard.folder.claim import Claim
 from tailboard.folder.folder_store import FolderStore
 from tailboard.job import Job
+from tailboard.job_files import FileListing, OpenFile
 from tailboard.logs import Log
 from tailboard.machines.redis_machines import RedisMachines
 from tailboard.machines.relay import Relay
@@ -23,6 +24,7 @@ from tailboard.saved_command import SavedCommand
 from tailboard.schedules import Schedule, ScheduleDecision
 from tailboard.settings import Settings
 from tailboard.status import Status
+from tailboard.usage import UsageSample
 from tailboard.workers import Machine, Pause, WorkerInfo
 
 Answer = TypeVar("Answer")
@@ -172,6 +174,22 @@ class RedisMachine:
         self.sync()
         self.redis.delete(job_id)
         self.sync()
+
+    def list_files(self, job_id: str) -> FileListing:
+        self.sync()
+        return self.redis.list_files(job_id)
+
+    def open_file(self, job_id: str, path: bytes) -> OpenFile:
+        self.sync()
+        return self.redis.open_file(job_id, path)
+
+    def usage(self, job_id: str) -> Sequence[UsageSample]:
+        self.sync()
+        return self.redis.usage(job_id)
+
+    def latest_usage(self, ids: Iterable[str]) -> Mapping[str, Sequence[UsageSample]]:
+        self.sync()
+        return self.redis.latest_usage(ids)
 
     def open_log(self, job_id: str) -> Log:
         self.sync()

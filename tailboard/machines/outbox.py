@@ -451,7 +451,7 @@ class Outbox:
                 sent.offset = None
             self.changed.add(entry.id)
         elif entry.place == "returned":
-            self.spool.discard(entry)
+            self.spool.discard_returned(entry)
             self.forget(entry.id)
         elif entry.status in FINISHED:
             if has_next(entry) and answer == Status.SUCCEEDED:

@@ -26,6 +26,7 @@ from tailboard.machines.answers import (
     DAMAGED,
     damaged_line,
     flat_pairs,
+    is_full,
     none_if_damaged,
     parse_count,
     parse_score,
@@ -95,7 +96,11 @@ class RedisMachines(RedisStore):
         )
 
     def note_root(self, spool: str, root: str) -> None:
-        self.link.ask(("HSET", self.link.key("roots"), spool, os.fsencode(root)))
+        key, path = self.link.key("roots"), os.fsencode(root)
+        if self.link.ask(("HGET", key, spool)) != [path]:
+            (answer,) = self.link.try_all([("HSET", key, spool, path)])
+            if isinstance(answer, OSError) and not is_full(answer):
+                raise answer
 
     def restored(self, spool: str) -> None:
         self.link.ask(("ZREM", self.link.key("restoring"), spool))

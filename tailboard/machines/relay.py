@@ -33,6 +33,7 @@ from tailboard.program_log import RepeatedErrors
 from tailboard.scheduler import Scheduler, is_soon
 from tailboard.settings import Settings
 from tailboard.slices import SlicedWork
+from tailboard.status import Status
 from tailboard.wake_pipe import WakePipe
 from tailboard.workers import WorkerInfo
 
@@ -454,6 +455,7 @@ class Relay:
             return
         self.lose_missing()
         self.give_back_unknown()
+        self.drop_kept_files()
         self.notify_lost(
             self.store.give_up_silent_machines(self.settings.lost_after, self.spool.name)
         )
@@ -486,6 +488,15 @@ class Relay:
         taken = self.store.taken_by(self.spool.name)
         unknown = [job_id for job_id in taken if not self.spool.holds(job_id)]
         self.store.give_back(self.spool.name, unknown)
+
+    def drop_kept_files(self) -> None:
+        """Delete files that are kept here for the next attempts of jobs that will not run here."""
+        kept = self.spool.kept_files()
+        states = self.store.known_states(kept) if kept else ()
+        for job_id, state in zip(kept, states, strict=True):
+            may_run_here = state.status == Status.QUEUED or self.spool.holds(job_id)
+            if not may_run_here:
+                self.spool.drop_kept_files(job_id)
 
     def notify_lost(self, jobs: Iterable[Job | None]) -> None:
         for job in jobs:

@@ -107,7 +107,7 @@ class RelayStore(Protocol):
 
     def note_root(self, spool: str, root: str) -> None:
         """Store the path of this spool's folder, which readers are told if only this machine has
-        the files of a job."""
+        the files of a job. Does nothing if the store is full."""
 
     def restored(self, spool: str) -> None:
         """Report that this machine has restored what the store had lost."""

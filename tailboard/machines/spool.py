@@ -74,11 +74,13 @@ class Spool(FolderStore):
         instances       the last runs of the relay in this very folder, see SpoolInstances
         taken/ID/       a job that was taken from Redis and is not confirmed: no worker sees it yet
         returned/QUEUE/ID/    a job to be queued in Redis again, for any machine
+        kept-files/ID/  the files of a job that was returned, for its next attempt on this machine
 
     If a journal contains {"taken": "SPOOL:N"}, Redis knows the job by that token. If a job's folder
     contains the empty file NEXT_STARTED, Redis has submitted the run that follows the job."""
 
     EXTRA = ("taken", "returned")
+    OWN_FOLDERS = (*EXTRA, "kept-files")
     decides_turns = False  # Redis does, when it hands out jobs
 
     def __init__(self, root: str | os.PathLike[str]) -> None:
@@ -88,7 +90,7 @@ class Spool(FolderStore):
 
     def _make_folders(self) -> None:
         super()._make_folders()
-        for name in self.EXTRA:
+        for name in self.OWN_FOLDERS:
             os.makedirs(f"{self.root}/{name}", mode=0o700, exist_ok=True)
 
     def requeue_home(self, job: Job) -> str:
@@ -399,7 +401,10 @@ class Spool(FolderStore):
         return draft
 
     def admit(self, entry: SpoolEntry) -> SpoolEntry:
-        """Let the workers see a confirmed job. Returns the job at its new place."""
+        """Let the workers see a confirmed job, with the files of an attempt that it made here
+        before. Returns the job at its new place."""
+        with suppress(FileNotFoundError):
+            os.rename(f"{self.root}/kept-files/{entry.id}", f"{entry.folder}/{FILES}")
         home = f"{self.root}/queued/{entry.queue}"
         if not os.path.isdir(home):
             os.makedirs(home, mode=0o700, exist_ok=True)
@@ -408,11 +413,31 @@ class Spool(FolderStore):
 
     def discard(self, entry: SpoolEntry) -> None:
         """Delete a job that no longer belongs to this machine."""
-        grave = f"{self.root}/tmp/{entry.id}.discarded-{os.urandom(4).hex()}"
+        self._delete_tree(entry.folder)
+
+    def _delete_tree(self, path: str) -> None:
+        """Delete a folder, if it exists."""
+        grave = f"{self.root}/tmp/{os.path.basename(path)}.discarded-{os.urandom(4).hex()}"
         with suppress(FileNotFoundError):
-            os.rename(entry.folder, grave)
+            os.rename(path, grave)
             with suppress(OSError):  # pruning tries it again
                 remove_tree(grave)
+
+    def discard_returned(self, entry: SpoolEntry) -> None:
+        """Delete a job that is queued in Redis again. Its next attempt, if it is made here, gets
+        the job's files."""
+        self.drop_kept_files(entry.id)
+        with suppress(OSError):  # it has none
+            os.rename(f"{entry.folder}/{FILES}", f"{self.root}/kept-files/{entry.id}")
+        self.discard(entry)
+
+    def kept_files(self) -> Sequence[str]:
+        """The IDs of the jobs whose files are kept for their next attempt."""
+        return self.names_in(f"{self.root}/kept-files")
+
+    def drop_kept_files(self, job_id: str) -> None:
+        """Delete the files that are kept for the next attempt of a job, if there are any."""
+        self._delete_tree(f"{self.root}/kept-files/{job_id}")
 
     def leave_request(self, job_id: str, reason: str) -> None:
         """Leave a request to cancel a job that has not ended here. Redis has accepted the request,
