@@ -221,7 +221,7 @@ def test_large_files_stay_on_their_machine_and_are_listed(
     if why == "bytes":
         machine.relay.outbox.most_files = sum(map(len, CONTENTS.values())) - 1
     elif why == "entries":
-        monkeypatch.setattr("tailboard.folder.file_reading.MAX_LISTED", 4)
+        monkeypatch.setattr("tailboard.folder.file_reading.LISTED_BYTES", 12)
     else:
         monkeypatch.setattr(file_pack, "MOST_LISTING", 500)
     claim = start()

@@ -35,6 +35,7 @@ from tailboard.errors import (
     CommandNotFound,
     JobNotFound,
     KeyReused,
+    NotAFile,
     TooManySaved,
     WrongState,
 )
@@ -45,6 +46,7 @@ from tailboard.folder import saved_files
 from tailboard.folder.claim import Claim
 from tailboard.folder.folder_store import FolderStore
 from tailboard.job import Job
+from tailboard.job_files import FileKind, FileListing
 from tailboard.journal import Outcome
 from tailboard.logs import Log
 from tailboard.matching import TextMatcher
@@ -54,6 +56,7 @@ from tailboard.scheduler import fire_due
 from tailboard.schedules import due
 from tailboard.sessions import new_session
 from tailboard.status import ENDED_WORDS, FINISHED, Status
+from tailboard.usage import USAGE_RECORD, UsageSample
 from tailboard.values import utc
 from tailboard.workers import Pause, WorkerInfo
 
@@ -1265,6 +1268,121 @@ def test_a_runaway_log_keeps_its_newest_part_and_its_offsets(
     found = store.get(held.job.id)
     assert (found.log_start, found.log_size) == (kept_from, len(content))
     assert load_logs(store, held.job.id, 2) == "0399998\n0399999\n"
+
+
+# --- Files ----------------------------------------------------------------------------------------
+
+
+FILES = {b"a b.txt": b"hello\n", b"empty": b"", b"sub/\xff\n": bytes(range(256)) * 1_000}
+
+
+@pytest.fixture
+def with_files(store: WorkerStore, claim: Callable[[], Claim]) -> str:
+    """The ID of a job that has ended and has FILES, a link, a FIFO and an empty folder."""
+    store.submit(Job(command="true"))
+    with claim() as held:
+        top = os.fsencode(held.folder) + b"/files/"
+        for path, content in FILES.items():
+            os.makedirs(os.path.dirname(top + path), exist_ok=True)
+            with open(top + path, "wb") as file:
+                file.write(content)
+        os.symlink("/etc/passwd", top + b"link")
+        os.mkfifo(top + b"fifo")
+        os.mkdir(top + b"folder")
+        write_samples(held.folder, 3)
+        return held.finish(Outcome(Status.SUCCEEDED, 0)).id
+
+
+def write_samples(folder: str, count: int) -> list[UsageSample]:
+    samples = [UsageSample(1e9 + 5 * n, 0.5 * n, 1_000 + n) for n in range(count)]
+    Path(f"{folder}/usage").write_bytes(b"".join(USAGE_RECORD.pack(*each) for each in samples))
+    return samples
+
+
+def test_the_files_of_an_ended_job_are_listed_by_path(store: WorkerStore, with_files: str) -> None:
+    listing = store.list_files(with_files)
+    assert listing.is_complete and listing.elsewhere is None
+    assert [(e.path, e.kind, e.size) for e in listing.entries] == [
+        (b"a b.txt", FileKind.FILE, 6),
+        (b"empty", FileKind.FILE, 0),
+        (b"fifo", FileKind.FIFO, 0),
+        (b"folder", FileKind.FOLDER, 0),
+        (b"link", FileKind.LINK, 0),
+        (b"sub", FileKind.FOLDER, 0),
+        (b"sub/\xff\n", FileKind.FILE, 256_000),
+    ]
+    assert all(abs(time.time() - entry.modified) < 3_600 for entry in listing.entries)
+
+
+def test_a_file_can_be_read_from_any_offset(store: WorkerStore, with_files: str) -> None:
+    entries = {entry.path: entry for entry in store.list_files(with_files).entries}
+    for path, content in FILES.items():
+        with store.open_file(with_files, path) as file:
+            assert (file.size, file.modified) == (len(content), entries[path].modified)
+            for offset in (0, 1, 64_999, 65_000, 200_000, len(content), len(content) + 9):
+                read = file.read(offset, 70_000)
+                assert read == content[offset:][: len(read)]
+                assert len(read) == min(70_000, max(0, len(content) - offset))
+    versions = set()
+    for path in FILES:
+        with store.open_file(with_files, path) as file, store.open_file(with_files, path) as again:
+            assert file.version == again.version
+            versions.add(file.version)
+    assert len(versions) == len(FILES)
+
+
+@pytest.mark.parametrize("path", [b"sub", b"link", b"fifo", b"folder"])
+def test_only_regular_files_can_be_opened(store: WorkerStore, with_files: str, path: bytes) -> None:
+    with pytest.raises(NotAFile):
+        store.open_file(with_files, path)
+
+
+@pytest.mark.parametrize(
+    "path", [b"", b"x", b"a b.txt/", b"/a b.txt", b"./a b.txt", b"sub/../a b.txt", b"../job.json"]
+)
+def test_a_path_that_is_not_listed_names_no_file(
+    store: WorkerStore, with_files: str, path: bytes
+) -> None:
+    with pytest.raises(FileNotFoundError):
+        store.open_file(with_files, path)
+
+
+@pytest.mark.parametrize("status", [Status.QUEUED, Status.SUCCEEDED])
+def test_a_job_without_files_has_an_empty_list(
+    store: WorkerStore, bring: Callable[..., Job], status: Status
+) -> None:
+    job = bring(status)
+    assert store.list_files(job.id) == FileListing([], True)
+    assert store.usage(job.id) == [] and store.latest_usage([job.id]) == {}
+    with pytest.raises(FileNotFoundError):
+        store.open_file(job.id, b"a")
+
+
+@pytest.mark.parametrize("job_id", [UNKNOWN, "../x", ""])
+def test_a_job_that_does_not_exist_has_no_files(store: WorkerStore, job_id: str) -> None:
+    for call in (store.list_files, store.usage, lambda i: store.open_file(i, b"a")):
+        with pytest.raises(JobNotFound):
+            call(job_id)
+    assert store.latest_usage([job_id]) == {}
+
+
+def test_a_deleted_job_has_no_files(store: WorkerStore, with_files: str) -> None:
+    store.delete(with_files)
+    for call in (store.list_files, store.usage, lambda i: store.open_file(i, b"empty")):
+        with pytest.raises(JobNotFound):
+            call(with_files)
+
+
+def test_what_a_job_used_is_kept_with_it(
+    store: WorkerStore, with_files: str, claim: Callable[[], Claim]
+) -> None:
+    assert len(store.usage(with_files)) == 3
+    job = store.submit(Job(command="true"))
+    with claim() as held:
+        samples = write_samples(held.folder, 5)
+        found = store.latest_usage([job.id, with_files, UNKNOWN])
+        assert found == {job.id: samples[-2:], with_files: store.usage(with_files)[-2:]}
+        assert store.usage(job.id) == samples
 
 
 # --- Workers --------------------------------------------------------------------------------------

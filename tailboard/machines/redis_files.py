@@ -117,7 +117,7 @@ class RedisFile(OpenFile):
         self.link, self.key, self.begin = link, link.key(f"files:{job_id}"), begin
         self.size, self.modified = packed.entry.size, packed.entry.modified
         self.listing_version = listing_version
-        self.version = f"{listing_version}-{begin}"
+        self.version = f"{listing_version}-{begin}-{self.size}"
 
     def read(self, offset: int, limit: int) -> bytes:
         wanted = max(0, min(limit, self.size - offset))
