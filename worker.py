@@ -35,6 +35,7 @@ from tailboard.journal import Outcome
 from tailboard.notify.service import NotificationService
 from tailboard.program_log import RepeatedErrors, start_logging
 from tailboard.run.environment import base_environment, encode_environment
+from tailboard.run.job_limits import JobLimits
 from tailboard.run.processes import descriptor_limit, leave_job, needed_descriptors
 from tailboard.run.running import Running
 from tailboard.run.secret_files import check_variables, find_secrets, read_secrets
@@ -88,8 +89,13 @@ class Worker:
         self.notifications = notifications
         self.wake_pipe = WakePipe()
         wake = self.wake_pipe.wake
+        self.limits = JobLimits(settings.memory)
         self.supervisor = Supervisor(
-            Terminator(store.tracking_env), settings.log_max_bytes, self.report_end, wake
+            Terminator(store.tracking_env),
+            self.limits,
+            settings.log_max_bytes,
+            self.report_end,
+            wake,
         )
         kept = settings.keep_days, settings.keep_bytes, settings.audit_days
         self.pruning = SlicedWork(lambda: store.prune(*kept))
@@ -262,6 +268,7 @@ class Worker:
             self.next_heartbeat = now + intervals.RETRY_DELAY
         if self.has_entered:
             self.run_step("adopt", self.adopt_orphans)
+            self.run_step("limits", self.renew_limits)
             self.run_step("prune", self.prune)
 
     def _enter(self) -> None:
@@ -291,6 +298,7 @@ class Worker:
     def _adopt(self, claim: Claim) -> None:
         job, pid = claim.job, claim.attempt.pid
         self.supervisor.add(Running(claim, pid))
+        self.limits.adopt(job, pid)
         with suppress(OSError, JobDamaged):  # reported when the job is supervised
             if not claim.acquire_lock():
                 log.info("adopted job=%s from=%s pid=%s", job.id, job.worker, pid)
@@ -298,6 +306,9 @@ class Worker:
             with suppress(OSError, AttributeError):  # reports its end, if the system has pidfds
                 self.selector.register(os.pidfd_open(pid), selectors.EVENT_READ)
         self.supervisor.next_poll = 0.0  # check at once whether it has ended
+
+    def renew_limits(self) -> None:
+        self.limits.renew(self.supervisor.running.values())
 
     def fire_schedules(self) -> None:
         """Start the saved commands that are due."""
@@ -340,7 +351,7 @@ class Worker:
             secrets = self._take_secrets(claim)
             if job.attempt > 1:
                 claim.write_notice(attempt_notice(job.attempt))
-            process = spawn(claim, self._environment_of(job) | secrets)
+            process = spawn(claim, self._environment_of(job) | secrets, self.limits.apply)
         except (OSError, ValueError, TypeError) as error:
             log_claimed(job)
             with claim:
@@ -370,6 +381,7 @@ class Worker:
     def _record_no_start(self, claim: Claim, error: Exception) -> None:
         """If the machine has run out of a resource, put the job back and pause, longer each time.
         Otherwise the cause is the job itself, and it fails."""
+        self.limits.release(claim.job)
         if isinstance(error, OSError) and error.errno in RESOURCE_ERRNOS:
             claim.requeue(Outcome(Status.QUEUED))
             pause = max(intervals.RETRY_DELAY, self.spawn_pause * 2)

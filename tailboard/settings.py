@@ -160,6 +160,8 @@ def parse_setting(variable: str, text: str) -> str | int:
         _check_webhook(variable, text)
     if variable == "TAILBOARD_WEBHOOK_ON":
         return _parse_statuses(variable, text)
+    if variable == "TAILBOARD_MEMORY" and text != "rlimit":
+        raise ValueError(f"{variable} must be rlimit or unset, not {text!r:.60}")
     if variable == "TAILBOARD_JOB_ENV":
         return _parse_names(variable, text)
     if variable == "TAILBOARD_DASHBOARD":

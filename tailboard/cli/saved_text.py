@@ -12,6 +12,7 @@ from tailboard.cli.notify_text import rule_lines
 from tailboard.cli.terminal import hanging_lines
 from tailboard.job import JobOptions
 from tailboard.job_option import options_of
+from tailboard.sizes import show_size
 from tailboard.titles import command_text
 
 LINE_LENGTH = 60  # characters of a command in a list
@@ -70,14 +71,16 @@ def show_lines(shown: dict[str, Any]) -> Iterator[str]:
 
 def option_rows(shown: dict[str, Any]) -> Iterator[tuple[str, str]]:
     """The options of its jobs that are set; each variable of `env` has a row of its own."""
-    for name in options_of(JobOptions):
-        value = shown.get(name)
+    for name, option in options_of(JobOptions).items():
+        value: Any = shown.get(name)
         if value in UNSET:
             continue
         if name == "notify":
             yield from ((name, line) for line in rule_lines(shown["notify"]))
         elif name == "command":
             yield name, command_text(value)
+        elif option.kind == "bytes":
+            yield name.replace("_", " "), show_size(value)
         elif name == "secrets":
             if value:
                 yield name, " ".join(value)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 import subprocess
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from functools import lru_cache
 from typing import Any
@@ -46,10 +46,13 @@ LINKER_VARIABLES = (b"LD_", b"DYLD_", b"GLIBC_TUNABLES")  # they affect every pr
 ENV_PROGRAM = b"/usr/bin/env --"
 
 
-def spawn(claim: Claim, env: Mapping[bytes, bytes]) -> subprocess.Popen[bytes]:
+def spawn(
+    claim: Claim, env: Mapping[bytes, bytes], limit: Callable[[Claim, int], None]
+) -> subprocess.Popen[bytes]:
     """Start the shim of a claimed job, whose command gets `env`, and open its gate once the claim
-    is durable. So the disk and the start of the shim take their time in parallel. OSError,
-    ValueError or TypeError if the job cannot start; then nothing of it has run."""
+    is durable. So the disk and the start of the shim take their time in parallel. Before that,
+    `limit` applies the job's limits to the shim, whose pid it gets. OSError, ValueError or
+    TypeError if the job cannot start; then nothing of it has run."""
     gate, opener = os.pipe()
     try:
         process = start_shim(claim, env, gate)
@@ -59,10 +62,11 @@ def spawn(claim: Claim, env: Mapping[bytes, bytes]) -> subprocess.Popen[bytes]:
     finally:
         os.close(gate)
     try:
+        limit(claim, process.pid)
         claim.make_durable()
         with suppress(BrokenPipeError):  # it was killed: `reap` finds that it never started
             os.write(opener, b"\n")
-    except OSError:
+    except (OSError, ValueError):
         os.close(opener)
         process.wait()  # it ends because its gate is closed
         raise

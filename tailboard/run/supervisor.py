@@ -17,6 +17,7 @@ from tailboard.journal import Outcome
 from tailboard.judge import RETRIED, Verdict
 from tailboard.program_log import RepeatedErrors
 from tailboard.run.hint import HINT_BYTES, find_hint
+from tailboard.run.job_limits import JobLimits
 from tailboard.run.log_masking import LogMasking
 from tailboard.run.processes import PeakMemory
 from tailboard.run.running import Running
@@ -44,13 +45,15 @@ class Supervisor:
     def __init__(
         self,
         terminator: Terminator,
+        limits: JobLimits,
         log_max_bytes: int,
         notify: Callable[[Job], None],
         wake: Callable[[], None],
     ) -> None:
         """`log_max_bytes`: how much of a log is kept on the disk. `notify` is called with each job
         that has ended. `wake` ends the pause of the worker's loop; any thread can call it."""
-        self.terminator, self.log_max_bytes, self.notify = terminator, log_max_bytes, notify
+        self.terminator, self.limits = terminator, limits
+        self.log_max_bytes, self.notify = log_max_bytes, notify
         self.wake = wake
         self.running: dict[str, Running] = {}  # by job ID
         self.next_poll = 0.0  # on the monotonic clock
@@ -213,6 +216,7 @@ class Supervisor:
         if outcome.status in RETRIED and outcome.hint is None:
             attempt = entry.claim.attempt.number
             outcome.hint = find_hint(entry.claim.read_log_end(HINT_BYTES), attempt)
+        self.limits.explain(entry, outcome)
 
     def _record_damaged(self, entry: Running, error: JobDamaged) -> None:
         """Record a job whose journal was destroyed, so that its end is unknown. It is cancelled if
@@ -265,4 +269,5 @@ class Supervisor:
 
     def _remove(self, entry: Running) -> None:
         entry.claim.release()
+        self.limits.release(entry.job)
         del self.running[entry.job.id]
