@@ -15,11 +15,13 @@ their fields. Every method raises ApiError. The commands of `tailboard` use this
 from __future__ import annotations
 
 import math
+import os
 import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
+from tailboard.client_files import read_file, save_file
 from tailboard.client_http import (
     TARGETS_PATH,
     ApiError,
@@ -252,6 +254,28 @@ class Client(HttpClient):
             answer = self._complete(path, query)
             found["hunks"] += answer["hunks"]
         return found | {"more": False}
+
+    # --- Files ---
+
+    def files(self, job_id: str) -> Json:
+        """The files of a job, as GET /jobs/ID/files returns them: `files`, at most 10,000 of them,
+        and whether they are `complete`. Each has `path`, `kind`, `size` and `modified`."""
+        return self.json("GET", f"{job_path(job_id)}/files", "files", "complete")
+
+    def read_file(self, job_id: str, path: str | bytes) -> Iterator[bytes]:
+        """The bytes of a file of a job. `path`: as in `files`; if it is not UTF-8, as bytes.
+        ApiError with status 404 if it does not exist, and with 409 if it is not a file, or is only
+        on the machine that runs or ran the job."""
+        return read_file(self, job_id, path)
+
+    def download_file(self, job_id: str, path: str | bytes, target: str) -> None:
+        """Save a file of a job as `target`, which exists only once it is complete. FileExistsError
+        if it exists before. `path`: as in `read_file`."""
+        folder = os.open(os.path.dirname(target) or ".", os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            save_file(folder, os.path.basename(target), self.read_file(job_id, path))
+        finally:
+            os.close(folder)
 
     # --- Saved commands ---
 

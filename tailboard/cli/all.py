@@ -9,6 +9,7 @@ from tailboard.cli import (
     audit,
     completion,
     diff,
+    files,
     grep,
     jobs,
     login,
@@ -24,6 +25,7 @@ from tailboard.cli import (
 GROUPS: tuple[click.Group, ...] = (
     jobs.commands,
     logs.commands,
+    files.commands,
     grep.commands,
     diff.commands,
     many.commands,

@@ -4,7 +4,9 @@ instead of sending HTTP. So the commands need no running API, and have only one 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
+from urllib.parse import unquote_to_bytes, urlsplit
 
 import requests
 from flask import Flask
@@ -15,6 +17,7 @@ from werkzeug.datastructures import Headers
 from werkzeug.test import EnvironBuilder, run_wsgi_app
 
 from tailboard.web.auth import COMMAND_USER
+from tailboard.web.problems import DownloadBroken
 
 LOCAL_URL = "http://localhost"  # is not connected to: the session has an adapter for it
 
@@ -43,7 +46,12 @@ class InProcessAdapter(BaseAdapter):
             data=request.body,
             environ_base={COMMAND_USER: self.user, "REMOTE_ADDR": "127.0.0.1"},
         )
-        chunks, status, headers = run_wsgi_app(self.app, builder.get_environ())
+        environ = builder.get_environ()
+        # The builder would replace bytes that are not UTF-8, which the name of a file can have.
+        path = unquote_to_bytes(urlsplit(request.path_url).path)
+        environ["PATH_INFO"] = path.decode("latin-1")
+        with explaining_breaks():
+            chunks, status, headers = run_wsgi_app(self.app, environ)
         response = requests.Response()
         response.request, response.url = request, str(request.url)
         code, _, response.reason = status.partition(" ")
@@ -57,6 +65,15 @@ class InProcessAdapter(BaseAdapter):
         """Nothing to close: there are no connections."""
 
 
+@contextmanager
+def explaining_breaks() -> Iterator[None]:
+    """Raise what `requests` raises for a response that ends too early."""
+    try:
+        yield
+    except DownloadBroken as error:
+        raise requests.exceptions.ChunkedEncodingError(error) from None
+
+
 class Body:
     """The body of a response, as requests reads it: chunk by chunk, as the application makes
     them."""
@@ -66,7 +83,8 @@ class Body:
 
     def stream(self, _size: int | None, decode_content: bool = True) -> Iterator[bytes]:
         try:
-            yield from self.chunks
+            with explaining_breaks():
+                yield from self.chunks
         finally:
             self.close()  # requests does not close a body that it has read completely
 
