@@ -16,7 +16,7 @@ import stat
 import time
 from collections import deque
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 
 from tailboard.errors import NotAFile
 from tailboard.files import FOLDER_ONLY, open_folder, open_regular
@@ -88,7 +88,10 @@ def list_files_in(folder: str) -> FileListing:
     first. What follows MAX_LISTED entries, LISTED_BYTES or LISTING_TIME is left out, and the
     listing is not complete then. Folders that cannot be read are listed, but not their entries."""
     with open_files(folder) as top:
-        return Lister(top).run() if top is not None else FileListing([], True)
+        if top is None:
+            return FileListing([], True)
+        with closing(Lister(top)) as lister:
+            return lister.run()
 
 
 class Lister:
@@ -96,8 +99,8 @@ class Lister:
     than what it has."""
 
     def __init__(self, top: int) -> None:
-        self.top = top
-        self.device = os.fstat(top).st_dev
+        self.top, self.device = top, os.fstat(top).st_dev
+        self.path, self.folder = b"", os.dup(top)  # the folder that was entered last
         self.entries: list[FileEntry] = []
         self.bytes = 0  # of the paths of the entries
         self.is_complete = True
@@ -150,15 +153,30 @@ class Lister:
 
     @contextmanager
     def _open(self, path: bytes) -> Iterator[int]:
-        """Open a folder for reading, from the top on: keeping the folders above it open would take
-        a descriptor for each of thousands."""
-        *above, name = path.split(b"/")
-        with open_below(self.top, above, self.device) as parent:
-            fd = open_level(parent, name or b".", os.O_RDONLY, self.device)
-            try:
-                yield fd
-            finally:
-                os.close(fd)
+        """Open a folder for reading."""
+        above, _, name = path.rpartition(b"/")
+        fd = open_level(self._enter(above), name or b".", os.O_RDONLY, self.device)
+        try:
+            yield fd
+        finally:
+            os.close(fd)
+
+    def _enter(self, path: bytes) -> int:
+        """The open folder with this path. Only one folder is kept open, besides the top: from it,
+        the next one is no more than a level away, unless the tree has many branches."""
+        if path == self.path:
+            return self.folder
+        begin, names = self.top, path.split(b"/")
+        if path.startswith(self.path + b"/"):
+            begin, names = self.folder, path.removeprefix(self.path + b"/").split(b"/")
+        with open_below(begin, names, self.device) as fd:
+            folder = os.dup(fd)
+        self.close()
+        self.path, self.folder = path, folder
+        return folder
+
+    def close(self) -> None:
+        os.close(self.folder)
 
 
 def open_file_in(folder: str, path: bytes) -> OpenFile:
