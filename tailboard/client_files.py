@@ -40,7 +40,12 @@ def read_file(http: HttpClient, job_id: str, path: str | bytes) -> Iterator[byte
     with http.request("GET", request_path(job_id, path), stream=True) as answer:
         try:
             yield from answer.iter_content(CHUNK)
-        except requests.RequestException as error:  # also if the response is too short
+        except requests.exceptions.ChunkedEncodingError:  # the response is too short
+            message = (
+                f"{os.fsdecode(path)!r} was not sent to its end: perhaps the job has changed it"
+            )
+            raise ApiError(message) from None
+        except requests.RequestException as error:
             raise http.explain(error) from None
 
 

@@ -41,6 +41,7 @@ SECRET = b"root:x:0:0"  # the beginning of /etc/passwd
 SCRIPT = b"<script>parent.location = 'http://127.0.0.1:9'</script>"
 SVG = b'<svg xmlns="http://www.w3.org/2000/svg" onload="alert(1)"/>'
 LONG = b"n" * 255
+NONE = {"files": [], "complete": True, "elsewhere": None}
 POLICY = {
     "sandbox",
     "default-src 'none'",
@@ -258,7 +259,7 @@ def test_a_device_is_listed_and_not_opened(folder_job: FolderJob, client: FlaskC
 
 def test_a_job_without_files(site: Site) -> None:
     url = f"/jobs/{site.job_maker.ended()}/files"
-    assert site.get(url).json() == {"files": [], "complete": True}
+    assert site.get(url).json() == NONE
     is_problem(site.get(f"{url}/x"), 404, "there is no file 'x'")
     assert zipped(site.get(f"{url}.zip").content).namelist() == []
 
@@ -299,7 +300,7 @@ def test_what_replaces_the_folder_itself_is_not_followed(
         folder_job.top.write_text("files")
     else:
         os.mkfifo(folder_job.top)
-    assert client.get(folder_job.url).json == {"files": [], "complete": True}
+    assert client.get(folder_job.url).json == NONE
     assert client.get(f"{folder_job.url}/passwd").status_code == 404
 
 

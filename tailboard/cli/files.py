@@ -14,7 +14,7 @@ import click
 from tailboard.cli.completers import job_ids
 from tailboard.cli.logs import write
 from tailboard.cli.target import client
-from tailboard.cli.terminal import Commands, WrongUsage, echo_line, find
+from tailboard.cli.terminal import Commands, WrongUsage, echo_line, find, printable
 from tailboard.client import ApiError, Json
 from tailboard.client_files import entry_path, exists_in, save_file
 from tailboard.job_files import MAX_LISTED, is_file_path, show_path
@@ -55,7 +55,9 @@ def files_command(job_id: str, path: str | None, folder: str | None, as_json: bo
 
 
 def report_rest(listing: Json) -> None:
-    """Say so if a list is not complete."""
+    """Say so if a list is not complete, or if the files are elsewhere."""
+    if listing.get("elsewhere"):
+        echo_line(listing["elsewhere"], err=True)
     if not listing["complete"]:
         echo_line(f"the job has more files: at most {MAX_LISTED:,} are listed", err=True)
 
@@ -86,12 +88,14 @@ def download(job_id: str, listing: Json, path: str | None, folder: str) -> None:
     wanted = [
         (entry_path(job_id, each), each) for each in listing["files"] if each["kind"] != "folder"
     ]
+    if listing.get("elsewhere"):
+        raise click.ClickException(printable(listing["elsewhere"]))
     if path is not None:
         below = os.fsencode(path).rstrip(b"/")
         wanted = [each for each in wanted if each[0] == below or each[0].startswith(below + b"/")]
     if not wanted:
         what = "no files" if path is None else f"no file at or below {path!r}"
-        raise click.ClickException(f"job {job_id} has {what}")
+        raise click.ClickException(printable(f"job {job_id} has {what}"))
     os.makedirs(folder, exist_ok=True)
     top = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     try:
@@ -106,7 +110,7 @@ def download_one(job_id: str, path: bytes, entry: Json, top: int, folder: str) -
     """Download a file into an open folder. Returns False, after a sentence that says why, if it
     cannot be read or written; another file may do. The server does not decide where it goes:
     neither its path nor a link in the folder leads out of the folder."""
-    place = os.path.join(folder, os.fsdecode(path))
+    place = os.path.join(os.fsencode(folder), path).decode(errors="replace")
     try:
         if not is_file_path(path):
             raise ApiError(f"{show_path(path)} is not the path of a file")

@@ -80,7 +80,9 @@ class FolderFile(OpenFile):
         return os.pread(self.fd, limit, offset)
 
     def close(self) -> None:
-        os.close(self.fd)
+        if self.fd >= 0:  # else its number may be that of another file by now
+            os.close(self.fd)
+            self.fd = -1
 
 
 def list_files_in(folder: str) -> FileListing:

@@ -32,6 +32,8 @@ def send_zip(job: Job) -> Response:
     """The archive of the files that a job has now. It holds a follower's place: making it keeps a
     CPU busy as long as the client takes it."""
     listing = state().store.list_files(job.id)
+    if listing.elsewhere is not None:
+        raise FilesElsewhere(listing.elsewhere)
     headers = CONTENT_HEADERS | {
         "Cache-Control": "no-store",
         "Content-Disposition": f'attachment; filename="{file_name(job, "-files.zip")}"',

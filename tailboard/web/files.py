@@ -40,7 +40,7 @@ def list_job_files(job_id: str) -> dict[str, Any]:
     """The response to a request for the list of a job's files."""
     listing = state().store.list_files(job_id)
     shown = [show_entry(job_id, entry) for entry in listing.entries]
-    return {"files": shown, "complete": listing.is_complete}
+    return {"files": shown, "complete": listing.is_complete, "elsewhere": listing.elsewhere}
 
 
 def show_entry(job_id: str, entry: FileEntry) -> dict[str, Any]:

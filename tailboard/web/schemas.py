@@ -288,7 +288,11 @@ def file_schemas() -> dict[str, Any]:
         modified={"type": "string", "format": "date-time"},
     )
     complete = FLAG | {"description": "False: there are more of them."}
-    return {"File": file, "Files": object_schema(files=array_of("File"), complete=complete)}
+    elsewhere = MAYBE_TEXT | {
+        "description": "A sentence, if none can be read because only a machine has them: which one."
+    }
+    files = object_schema(files=array_of("File"), complete=complete, elsewhere=elsewhere)
+    return {"File": file, "Files": files}
 
 
 def log_schemas() -> dict[str, Any]:
