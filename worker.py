@@ -35,13 +35,11 @@ from tailboard.journal import Outcome
 from tailboard.notify.service import NotificationService
 from tailboard.program_log import RepeatedErrors, start_logging
 from tailboard.run.environment import base_environment, encode_environment
-from tailboard.run.job_limits import JobLimits
 from tailboard.run.processes import descriptor_limit, leave_job, needed_descriptors
 from tailboard.run.running import Running
 from tailboard.run.secret_files import check_variables, find_secrets, read_secrets
 from tailboard.run.shim import spawn
 from tailboard.run.supervisor import Supervisor
-from tailboard.run.terminator import Terminator
 from tailboard.run.webhook import Webhook
 from tailboard.scheduler import Scheduler, is_soon
 from tailboard.settings import Settings, is_redis, warn_of_foreign_settings
@@ -89,14 +87,8 @@ class Worker:
         self.notifications = notifications
         self.wake_pipe = WakePipe()
         wake = self.wake_pipe.wake
-        self.limits = JobLimits(settings.memory)
-        self.supervisor = Supervisor(
-            Terminator(store.tracking_env),
-            self.limits,
-            settings.log_max_bytes,
-            self.report_end,
-            wake,
-        )
+        self.supervisor = Supervisor(settings, store.tracking_env, self.report_end, wake)
+        self.limits = self.supervisor.limits
         kept = settings.keep_days, settings.keep_bytes, settings.audit_days
         self.pruning = SlicedWork(lambda: store.prune(*kept))
         self.errors = RepeatedErrors(log)  # by step of the loop

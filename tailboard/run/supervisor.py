@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 
 from tailboard import intervals
@@ -22,6 +22,7 @@ from tailboard.run.log_masking import LogMasking
 from tailboard.run.processes import PeakMemory
 from tailboard.run.running import Running
 from tailboard.run.terminator import Terminator
+from tailboard.settings import Settings
 from tailboard.status import Status
 from tailboard.workers import FENCED_REASON
 
@@ -44,16 +45,15 @@ class Supervisor:
 
     def __init__(
         self,
-        terminator: Terminator,
-        limits: JobLimits,
-        log_max_bytes: int,
+        settings: Settings,
+        tracking_env: Callable[[str], Mapping[str, str]],
         notify: Callable[[Job], None],
         wake: Callable[[], None],
     ) -> None:
-        """`log_max_bytes`: how much of a log is kept on the disk. `notify` is called with each job
-        that has ended. `wake` ends the pause of the worker's loop; any thread can call it."""
-        self.terminator, self.limits = terminator, limits
-        self.log_max_bytes, self.notify = log_max_bytes, notify
+        """`tracking_env`: see `WorkerStore.tracking_env`. `notify` is called with each job that has
+        ended. `wake` ends the pause of the worker's loop; any thread can call it."""
+        self.terminator, self.limits = Terminator(tracking_env), JobLimits(settings.memory)
+        self.log_max_bytes, self.notify = settings.log_max_bytes, notify
         self.wake = wake
         self.running: dict[str, Running] = {}  # by job ID
         self.next_poll = 0.0  # on the monotonic clock
