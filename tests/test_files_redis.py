@@ -16,7 +16,7 @@ from machines import RedisMachine
 from proxy import Proxy
 from redis_team import Team
 
-from tailboard.errors import FilesElsewhere
+from tailboard.errors import FilesElsewhere, JobNotFound
 from tailboard.folder.claim import Claim
 from tailboard.job import Job
 from tailboard.job_files import FileKind
@@ -152,6 +152,22 @@ def test_files_can_be_read_from_redis_once_the_job_has_ended(
     }
 
 
+def test_many_small_files_are_read_in_several_rounds(
+    machine: RedisMachine, start: Callable[..., Claim], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tailboard.machines.outbox.FILES_TIME", 0.0)
+    claim = start()
+    small = {b"%03d" % number: b"x" * (number % 3) for number in range(60)}
+    put(claim.folder, small)
+    job_id = finish(claim)
+    machine.relay.next_beat = 0.0
+    for _ in range(20):
+        machine.relay.round()
+    assert machine.redis.status(job_id) is Status.RUNNING
+    machine.sync()
+    assert contents(machine.redis, job_id) == small
+
+
 def test_only_the_chunks_that_are_needed_are_read(
     machine: RedisMachine, start: Callable[..., Claim]
 ) -> None:
@@ -206,6 +222,26 @@ def test_a_deleted_job_leaves_no_files_on_its_machine_or_in_redis(
         keys = [link.key(f"{kind}:{job_id}") for kind in ("files", "usage", "state")]
         assert link.ask(("EXISTS", *keys)) == [0]
         assert not machine.spool.holds(job_id)
+
+
+def test_removing_many_files_does_not_hold_up_a_machine(
+    machine: RedisMachine, start: Callable[..., Claim], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tailboard.intervals.PRUNE_TIME", 0.0)
+    claim = start()
+    put(claim.folder, {b"%d" % number: b"" for number in range(50)})
+    job_id = finish(claim)
+    machine.sync()
+    machine.redis.delete(job_id)
+    machine.sync()
+    link, tmp = machine.redis.link, Path(machine.spool.root) / "tmp"
+    assert link.ask(("SMEMBERS", link.key(f"gone:{machine.spool.name}"))) == [set()]
+    rounds = 0
+    while machine.relay.removals:
+        assert not machine.spool.holds(job_id) and list(tmp.iterdir())
+        machine.relay.round()
+        rounds += 1
+    assert rounds > 40 and not list(tmp.iterdir())
 
 
 # --- Too large ------------------------------------------------------------------------------------
@@ -352,6 +388,72 @@ def test_files_are_sent_again_if_redis_loses_them_later(
     machine.sync()
     assert contents(machine.redis, job_id) == CONTENTS
     assert machine.redis.open_file(job_id, b"a.txt").version == version
+
+
+def test_large_files_do_not_delay_the_end_of_another_job(
+    machine: RedisMachine, start: Callable[..., Claim], one_chunk_a_round: None
+) -> None:
+    claims = [start(), start()]
+    put(claims[0].folder, {b"large": bytes(30 * CHUNK)})
+    put(claims[1].folder, {b"small": b"x"})
+    large = finish(claims[0])
+    send_a_part(machine, large)
+    small = finish(claims[1])
+    machine.relay.next_beat = 0.0
+    for _ in range(6):
+        machine.relay.round()
+    assert machine.redis.status(small) is Status.SUCCEEDED
+    assert machine.redis.status(large) is Status.RUNNING
+    machine.sync()
+    assert contents(machine.redis, large) == {b"large": bytes(30 * CHUNK)}
+
+
+def test_a_new_end_does_not_wait_for_files_that_redis_has_lost(
+    machine: RedisMachine, start: Callable[..., Claim], one_chunk_a_round: None
+) -> None:
+    lost = []
+    for _ in range(5):
+        claim = start()
+        put(claim.folder, {b"large": bytes(9 * CHUNK)})
+        lost.append(finish(claim))
+    machine.sync()
+    claim = start()
+    put(claim.folder, {b"new": b"x" * CHUNK})
+    machine.redis.link.client.flushall()
+    machine.relay.handle_outage(OSError("Redis was restarted"))
+    machine.relay.next_beat = 0.0
+    for _ in range(8):
+        machine.relay.round()
+    new = finish(claim)
+    machine.relay.next_beat = 0.0
+    for _ in range(8):
+        machine.relay.round()
+    assert machine.redis.status(new) is Status.SUCCEEDED
+    assert contents(machine.redis, new) == {b"new": b"x" * CHUNK}
+    assert not all(stored(machine, job_id).get(b"listing") for job_id in lost)
+    machine.sync()
+    for job_id in lost:
+        assert contents(machine.redis, job_id) == {b"large": bytes(9 * CHUNK)}
+
+
+def test_a_job_is_not_pruned_while_one_of_its_files_is_read(
+    machine: RedisMachine, start: Callable[..., Claim], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tailboard.folder.retention.MIN_KEPT", 0.0)
+    claim = start()
+    put(claim.folder, CONTENTS)
+    with claim.open_log_for_append() as log:
+        log.write(b"x" * 1_000)
+    job_id = finish(claim)
+    machine.sync()
+    with machine.redis.open_file(job_id, b"a.txt") as file:
+        for _ in machine.prune(0, 1):
+            pass
+        assert file.read(0, 9) == b"hello\n"
+    for _ in machine.prune(0, 1):
+        pass
+    with pytest.raises(JobNotFound):
+        machine.redis.get(job_id)
 
 
 def test_a_job_that_is_given_up_while_its_files_are_sent_has_none_in_redis(

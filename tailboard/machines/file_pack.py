@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 import zlib
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
@@ -89,6 +90,7 @@ class FilePacker:
         self.is_sent = self.is_complete and content_size(self.entries) <= most
         self.waiting = deque(self.entries if self.is_sent else ())
         self.packed: list[PackedFile] = []
+        self.buffer = bytearray()  # read, but not returned yet
         self.current: FileEntry | None = None  # the file that is being read
         self.file: OpenFile | None = None
         self.begin = self.position = 0  # of the current file in the sequence; in the file
@@ -98,14 +100,19 @@ class FilePacker:
             self.file.close()
         self.current = self.file = None
 
-    def read_chunk(self) -> bytes:
-        """The next CHUNK bytes; fewer at the end of the files."""
-        parts, missing = [], CHUNK
-        while missing and (self.file is not None or self._open_next()):
-            data = self._read_some(missing)
-            parts.append(data)
-            missing -= len(data)
-        return b"".join(parts)
+    def read_chunk(self, until: float) -> bytes | None:
+        """The next CHUNK bytes; fewer at the end of the files. None if that would take longer than
+        `until`, on the monotonic clock: call it again later, which continues."""
+        while len(self.buffer) < CHUNK and (self.waiting or self.file is not None):
+            if self.file is None:
+                self._open_next()
+            else:
+                self._read_some(self.file, CHUNK - len(self.buffer))
+            if time.monotonic() > until and len(self.buffer) < CHUNK:
+                return None
+        data = bytes(self.buffer)
+        self.buffer.clear()
+        return data
 
     def listing(self) -> PackedListing:
         """The listing of what was read; of all files if not all could be read."""
@@ -113,15 +120,15 @@ class FilePacker:
             return PackedListing(self.packed, True, True)
         return PackedListing([PackedFile(e, None) for e in self.entries], self.is_complete, False)
 
-    def _open_next(self) -> bool:
-        """Open the next file that has content. Returns False if there is none."""
-        while self.waiting and self.file is None:
-            entry = self.waiting.popleft()
-            if entry.kind is FileKind.FILE:
-                self._open(entry)
-            else:
-                self.packed.append(PackedFile(entry, None))
-        return self.file is not None
+    def _open_next(self) -> None:
+        """Open the next file, unless it is empty or something else."""
+        entry = self.waiting.popleft()
+        if entry.kind is not FileKind.FILE:
+            self.packed.append(PackedFile(entry, None))
+        elif not entry.size:
+            self.packed.append(PackedFile(entry, self.size))
+        else:
+            self._open(entry)
 
     def _open(self, entry: FileEntry) -> None:
         try:
@@ -144,23 +151,23 @@ class FilePacker:
         self.current = replace(entry, size=file.size, modified=file.modified)
         self.file, self.begin, self.position = file, self.size, 0
 
-    def _read_some(self, most: int) -> bytes:
-        """Up to `most` bytes of the current file, which is closed at its end."""
-        assert self.file is not None and self.current is not None
+    def _read_some(self, file: OpenFile, most: int) -> None:
+        """Read up to `most` bytes of the current file, which is closed at its end."""
+        assert self.current is not None
         data, is_readable = b"", True
         try:
-            data = self.file.read(self.position, min(most, self.file.size - self.position))
+            data = file.read(self.position, min(most, file.size - self.position))
         except OSError as error:
             if error.errno in RESOURCE_ERRNOS:
                 raise
             is_readable = False
+        self.buffer += data
         self.position += len(data)
         self.size += len(data)
-        if not data or self.position == self.file.size:  # `not data`: it was truncated
+        if not data or self.position == file.size:  # `not data`: it was truncated
             entry = replace(self.current, size=self.position) if is_readable else self.current
             self.packed.append(PackedFile(entry, self.begin if is_readable else None))
             self.close()
-        return data
 
 
 def within_limit(entries: Iterable[FileEntry]) -> Sequence[FileEntry]:

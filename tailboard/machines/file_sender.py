@@ -42,27 +42,32 @@ class FileSender:
         self.sent = self.confirmed = 0
         self.is_packed = False
 
-    def messages(self, entry: SpoolEntry, room: int) -> Iterator[FileMessage]:
+    def messages(self, entry: SpoolEntry, room: int, until: float) -> Iterator[FileMessage]:
         """The next messages: chunks of `room` bytes at most, and after the last one the listing.
-        OSError if the files cannot be read now: call it again later."""
+        Reads files until `until`, on the monotonic clock. OSError if the files cannot be read now:
+        call it again later."""
         if self.leaves_files:
             nothing = PackedListing([], is_complete=False, is_sent=False)
             yield self._listing(entry, nothing, 0)
             return
         try:
-            yield from self._chunks(entry, room)
+            yield from self._chunks(entry, room, until)
         except OSError:
             self._restart()
             raise
         if self.is_packed and self.packer is not None:
             yield self._listing(entry, self.packer.listing(), self.packer.size)
 
-    def _chunks(self, entry: SpoolEntry, room: int) -> Iterator[FileMessage]:
+    def _chunks(self, entry: SpoolEntry, room: int, until: float) -> Iterator[FileMessage]:
         if self.packer is None:
+            if room < CHUNK:
+                return
             self.packer = FilePacker(entry.folder, self.most)
         self.packer.folder = entry.folder
         while room >= CHUNK and not self.is_packed:
-            data = self.packer.read_chunk()
+            data = self.packer.read_chunk(until)
+            if data is None:
+                return
             self.is_packed = len(data) < CHUNK
             if not data:
                 return

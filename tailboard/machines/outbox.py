@@ -38,6 +38,7 @@ log = logging.getLogger("worker")
 LOG_CHUNK = 65_000  # bytes of a stream's entry; 65,536 would take a quarter more memory
 MAX_LOG_SENT = 16 * LOG_CHUNK  # bytes of a log sent in one round
 MAX_FILES_SENT = 16 * CHUNK  # bytes of the files of all jobs sent in one round
+FILES_TIME = 0.02  # seconds for reading them in one round
 USAGE_INTERVAL = 60.0  # seconds until the next samples of what a job's processes use are sent
 FIRST_USAGE_INTERVAL = 5.0  # the same until the first two are sent, which show the current values
 FULL_LOG_KEPT = 4_000  # bytes that Redis gets of the log of a job that ends while Redis is full
@@ -64,6 +65,8 @@ class Sent:
     usage_due: float = 0.0  # when to send those again, on the monotonic clock
     files: FileSender | None = None
     leaves_files: bool = False  # it ended while Redis was full: Redis does not get its files
+    has_end: bool = False  # Redis has its end already, so that other files are more urgent
+    waits_for_room: bool = False  # only its files are missing, and the last round had no room
     worker: str | None = None  # the worker that claimed it
     queue: str = ""
     is_fenced: bool = False  # declared lost: kill its processes, record nothing
@@ -127,6 +130,7 @@ class Outbox:
         self.store, self.spool, self.errors = store, spool, errors
         self.most_files = most_files
         self.files_room = MAX_FILES_SENT  # bytes of files that this round can still send
+        self.files_until = 0.0  # when it stops reading files, on the monotonic clock
         self.sent: dict[str, Sent] = {}  # by job ID: jobs that Redis shows as running here
         self.changed: set[str] = set()  # jobs to send in the next round
         self.deferred: set[str] = set()  # changed jobs that are not urgent
@@ -267,6 +271,7 @@ class Outbox:
             if not (is_known and has_all) and entry.place != "taken":
                 sent = self.follow(entry.id)
                 sent.offset = sent.journal = None
+                sent.has_end = is_known and entry.is_over
 
     # --- Sending ---
 
@@ -275,7 +280,7 @@ class Outbox:
         before it has the whole log, and is told of it after the files. OSError if Redis did not
         accept something; it is sent again."""
         changed, self.changed = self.changed, set()
-        self.files_room = MAX_FILES_SENT
+        self.files_room, self.files_until = MAX_FILES_SENT, time.monotonic() + FILES_TIME
         try:
             messages = self._collect(changed)
             if not messages:
@@ -301,7 +306,10 @@ class Outbox:
         """The messages about the changed jobs. A job that the disk cannot read is tried again.
         StoreUnreachable if the saved command that follows a job cannot be loaded."""
         messages: list[Message] = []
-        for job_id in changed:
+        for job_id in sorted(changed, key=self._turn):
+            if self.files_room < CHUNK and self._waits_for_room(job_id):
+                self.changed.add(job_id)
+                continue
             try:
                 messages += self._prepare(job_id)
             except StoreUnreachable:
@@ -310,6 +318,19 @@ class Outbox:
                 self.errors.report(f"job={job_id}", error)
                 self._defer(job_id)
         return messages
+
+    def _turn(self, job_id: str) -> tuple[bool, int, str]:
+        """In which order the jobs send their files: first those whose end waits for them, so that
+        many large files do not delay a small one. Others, which Redis has lost, follow one after
+        the other."""
+        sent = self.sent.get(job_id)
+        if sent is None or sent.files is None:
+            return sent is not None and sent.has_end, 0, job_id
+        return sent.has_end, -sent.files.sent if sent.has_end else sent.files.sent, job_id
+
+    def _waits_for_room(self, job_id: str) -> bool:
+        sent = self.sent.get(job_id)
+        return sent is not None and sent.waits_for_room
 
     def _prepare(self, job_id: str) -> Sequence[Message]:
         """The messages about one job. A job that is no longer here, or not from Redis, is
@@ -391,7 +412,8 @@ class Outbox:
         without files, are in the same round."""
         if sent.files is None:
             sent.files = FileSender(self.store, self.most_files, sent.leaves_files)
-        for kind, command in sent.files.messages(entry, self.files_room):
+        sent.waits_for_room = self.files_room < CHUNK and entry.is_log_at(sent.offset)
+        for kind, command in sent.files.messages(entry, self.files_room, self.files_until):
             if kind == "chunk":
                 self.files_room -= CHUNK
             yield Message(entry, kind, command)
@@ -439,6 +461,7 @@ class Outbox:
         if answer in ("absent", "behind"):
             answer = self._restore(entry).decode()
             sent.send_again()
+            sent.has_end = entry.is_over
             self.changed.add(entry.id)
             if answer not in ("fenced", "cancel"):
                 return

@@ -13,7 +13,8 @@ from tailboard.job import Job
 from tailboard.job_files import FileKind, FileListing, OpenFile
 from tailboard.machines.answers import DAMAGED, none_if_damaged, text_of
 from tailboard.machines.file_pack import CHUNK, PackedFile, PackedListing, decode_listing
-from tailboard.machines.redis_link import RedisLink
+from tailboard.machines.reader_lease import ReaderLease
+from tailboard.machines.redis_link import Command, RedisLink
 from tailboard.status import FINISHED, Status
 
 LISTINGS_KEPT = 4  # in memory: each may have MAX_LISTED entries
@@ -109,7 +110,8 @@ class RedisFiles:
 
 
 class RedisFile(OpenFile):
-    """A file of a job that has ended. Its content is read as needed."""
+    """A file of a job that has ended. Its content is read as needed. While it is open, a key in
+    Redis keeps the job from being pruned."""
 
     def __init__(
         self, link: RedisLink, job_id: str, packed: PackedFile, begin: int, listing_version: str
@@ -117,7 +119,11 @@ class RedisFile(OpenFile):
         self.link, self.key, self.begin = link, link.key(f"files:{job_id}"), begin
         self.size, self.modified = packed.entry.size, packed.entry.modified
         self.listing_version = listing_version
+        self.lease = ReaderLease(link, job_id)
         self.version = f"{listing_version}-{begin}-{self.size}"
+
+    def close(self) -> None:
+        self.lease.end()
 
     def read(self, offset: int, limit: int) -> bytes:
         wanted = max(0, min(limit, self.size - offset))
@@ -130,7 +136,8 @@ class RedisFile(OpenFile):
 
     def _read_chunks(self, numbers: range) -> Sequence[bytes]:
         """StoreError if Redis no longer has them."""
-        (answer,) = self.link.try_all([("HMGET", self.key, "version", *numbers)])
+        wanted: Command = ("HMGET", self.key, "version", *numbers)
+        answer = self.link.try_all([wanted, *self.lease.renewal()])[0]
         version, *chunks = none_if_damaged(answer) or [None]
         if version is None or version.decode(errors="replace") != self.listing_version:
             raise StoreError(errno.ESTALE, "the file was deleted while it was read")

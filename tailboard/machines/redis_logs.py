@@ -12,13 +12,13 @@ from typing import Any
 from tailboard.errors import JobNotFound
 from tailboard.logs import SAMPLE, Log, SizeSamples
 from tailboard.machines.answers import none_if_damaged, parse_count, parse_score
+from tailboard.machines.reader_lease import ReaderLease
 from tailboard.machines.redis_link import REDIS_PREFIX, RedisLink
 from tailboard.notifier import Notifier
 from tailboard.values import LAST_TIME
 from tailboard.wake_pipe import WakePipe
 
 REDIS_BLOCK = 2.0  # seconds for which Redis is asked to wait for news
-READER_LEASE = 60  # seconds for which an open log is not pruned
 
 
 class RedisFeed:
@@ -181,11 +181,8 @@ class RedisLog(Log):
     def __init__(self, link: RedisLink, job_id: str) -> None:
         """JobNotFound; FileNotFoundError if the job has no log."""
         self.link, self.job_id = link, job_id
-        self.leased_until = 0.0  # on the monotonic clock
         self.state = self._read_state()
-        reading = link.key(f"reading:{job_id}")
-        link.try_all([("INCR", reading), ("EXPIRE", reading, READER_LEASE)])
-        self.leased_until = time.monotonic() + READER_LEASE / 2
+        self.lease = ReaderLease(link, job_id)
 
     def _read_state(self) -> tuple[int, int, float]:
         """(size, start, time of the last change) of the log."""
@@ -200,8 +197,7 @@ class RedisLog(Log):
         return parse_count(size), parse_count(start), parse_score(at)
 
     def close(self) -> None:
-        with suppress(OSError):
-            self.link.run("unread", self.job_id)
+        self.lease.end()
 
     @property
     def size(self) -> int:
@@ -218,11 +214,8 @@ class RedisLog(Log):
         return self.state[2]
 
     def read(self, offset: int, limit: int) -> tuple[int, bytes]:
-        commands = [self.link.script("read", self.job_id, offset, limit)]
-        if time.monotonic() > self.leased_until:
-            commands.append(("EXPIRE", self.link.key(f"reading:{self.job_id}"), READER_LEASE))
-            self.leased_until = time.monotonic() + READER_LEASE / 2
-        answer = self.link.try_all(commands)[0]
+        wanted = self.link.script("read", self.job_id, offset, limit)
+        answer = self.link.try_all([wanted, *self.lease.renewal()])[0]
         if isinstance(answer, OSError):
             raise answer
         begin, data = answer

@@ -6,6 +6,7 @@ import logging
 import os
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 
@@ -76,6 +77,7 @@ class Relay:
         self.presence = Presence(store, spool)
         self.outage = Outage()
         self.pruning = SlicedWork(self.prune)
+        self.removals: deque[Iterator[None]] = deque()  # of files of deleted jobs
         self.redis_watch: RedisNotifier | None = None
         self.wake_pipe = WakePipe()
         self.next_beat = self.next_orders = self.next_maintenance = 0.0  # on the monotonic clock
@@ -195,7 +197,7 @@ class Relay:
 
     def _next_round_at(self) -> float:
         """When the next round is due if nothing changes, on the monotonic clock."""
-        if self.outbox.has_work():
+        if self.outbox.has_work() or self.removals:
             return 0.0
         times = [self.next_beat, self.next_orders, self.outbox.deferred_until, self.next_due]
         if self.scheduler is not None:
@@ -222,6 +224,7 @@ class Relay:
             self.fire_schedules()
             has_fetched = self.fetch()
         self.maintain()
+        self.remove_some()
         self.update_idle(has_fetched)
 
     def note_changes(self) -> None:
@@ -322,12 +325,22 @@ class Relay:
         """Delete a job from the spool as well. Returns False if that must be repeated."""
         self.outbox.forget(job_id)
         try:
-            self.spool.delete(job_id)
-        except JobNotFound:
+            self.removals.append(self.spool.delete_in_steps(job_id))
+        except (JobNotFound, FileNotFoundError):
             return True
-        except WrongState:  # its end is being recorded
+        except (WrongState, BlockingIOError):  # its end is being recorded
             return False
         return True
+
+    def remove_some(self) -> None:
+        """Continue to remove the files of deleted jobs."""
+        until = time.monotonic() + intervals.PRUNE_TIME
+        while self.removals:
+            is_done = next(self.removals[0], True)
+            if is_done:
+                self.removals.popleft()
+            if time.monotonic() > until:
+                return
 
     # --- Fetching jobs ---
 
@@ -496,7 +509,7 @@ class Relay:
         for job_id, state in zip(kept, states, strict=True):
             may_run_here = state.status == Status.QUEUED or self.spool.holds(job_id)
             if not may_run_here:
-                self.spool.drop_kept_files(job_id)
+                self.removals.append(self.spool.drop_kept_files(job_id))
 
     def notify_lost(self, jobs: Iterable[Job | None]) -> None:
         for job in jobs:

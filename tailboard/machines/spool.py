@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 
-from tailboard.errors import JobDamaged, JobError
+from tailboard.errors import JobDamaged, JobError, cannot_delete
 from tailboard.files import (
     SMALL_FILE,
     append_line,
@@ -25,6 +25,7 @@ from tailboard.files import (
     paths_in,
     read_small,
     remove_tree,
+    remove_tree_in_steps,
     replace_file,
 )
 from tailboard.folder.access import naming_setting
@@ -413,20 +414,28 @@ class Spool(FolderStore):
 
     def discard(self, entry: SpoolEntry) -> None:
         """Delete a job that no longer belongs to this machine."""
-        self._delete_tree(entry.folder)
+        for _ in self._bury_tree(entry.folder):
+            pass
 
-    def _delete_tree(self, path: str) -> None:
-        """Delete a folder, if it exists."""
+    def _bury_tree(self, path: str) -> Iterator[None]:
+        """Move a folder, if it exists, where nobody reads it. Returns the steps that remove it."""
         grave = f"{self.root}/tmp/{os.path.basename(path)}.discarded-{os.urandom(4).hex()}"
-        with suppress(FileNotFoundError):
+        try:
             os.rename(path, grave)
-            with suppress(OSError):  # pruning tries it again
-                remove_tree(grave)
+        except FileNotFoundError:
+            return iter(())
+        return self._remove_quietly(grave)
+
+    @staticmethod
+    def _remove_quietly(grave: str) -> Iterator[None]:
+        with suppress(OSError):  # pruning tries it again
+            yield from remove_tree_in_steps(grave)
 
     def discard_returned(self, entry: SpoolEntry) -> None:
         """Delete a job that is queued in Redis again. Its next attempt, if it is made here, gets
         the job's files."""
-        self.drop_kept_files(entry.id)
+        for _ in self.drop_kept_files(entry.id):
+            pass
         with suppress(OSError):  # it has none
             os.rename(f"{entry.folder}/{FILES}", f"{self.root}/kept-files/{entry.id}")
         self.discard(entry)
@@ -435,9 +444,20 @@ class Spool(FolderStore):
         """The IDs of the jobs whose files are kept for their next attempt."""
         return self.names_in(f"{self.root}/kept-files")
 
-    def drop_kept_files(self, job_id: str) -> None:
-        """Delete the files that are kept for the next attempt of a job, if there are any."""
-        self._delete_tree(f"{self.root}/kept-files/{job_id}")
+    def drop_kept_files(self, job_id: str) -> Iterator[None]:
+        """Delete the files that are kept for the next attempt of a job, if there are any. Returns
+        the steps that remove them, of which there can be millions."""
+        return self._bury_tree(f"{self.root}/kept-files/{job_id}")
+
+    def delete_in_steps(self, job_id: str) -> Iterator[None]:
+        """Delete a job that has ended. Returns the steps that remove its files. JobNotFound,
+        FileNotFoundError; WrongState or BlockingIOError if its end is being recorded."""
+        status, folder = self.locate(job_id)
+        if status not in FINISHED:
+            raise cannot_delete(job_id, status)
+        steps = self._delete(status, folder)
+        next(steps, None)
+        return steps
 
     def leave_request(self, job_id: str, reason: str) -> None:
         """Leave a request to cancel a job that has not ended here. Redis has accepted the request,

@@ -26,7 +26,7 @@
 --   usage:ID         samples of what the job's processes used, as in the file `usage`
 --   files:ID         a hash: the files of an ended job, see file_pack.py: the chunks, by number,
 --                    listing, version; next: the number of the next chunk, until all are there
---   reading:ID       number of readers of this log; expires after a minute
+--   reading:ID       number of readers of this log and these files; expires after a minute
 --   key:HASH         the job that was submitted with an Idempotency-Key
 --   all, status:S    sorted sets of IDs
 --   queue:Q          a sorted set of queued jobs; the score is -1 for urgent ones, else 0
