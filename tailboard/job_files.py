@@ -9,6 +9,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from enum import StrEnum
 
+from tailboard.errors import NotAFile
 from tailboard.values import CONTROL_RE
 
 MAX_LISTED = 10_000  # entries of a listing
@@ -28,6 +29,16 @@ class FileKind(StrEnum):
     DEVICE = "device"
     FIFO = "fifo"
     SOCKET = "socket"
+
+
+WHAT_IT_IS = {
+    FileKind.FILE: "a file",
+    FileKind.FOLDER: "a folder",
+    FileKind.LINK: "a symbolic link, which is not followed",
+    FileKind.DEVICE: "a device, which is not opened",
+    FileKind.FIFO: "a FIFO, which is not opened",
+    FileKind.SOCKET: "a socket, which is not opened",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +88,12 @@ def is_file_path(path: bytes) -> bool:
 def show_path(path: bytes) -> str:
     """A path in quotes for a message; the end of a long one is cut."""
     return repr(path.decode(errors="replace")[:SHOWN_PATH])
+
+
+def not_a_file(path: bytes, kind: FileKind | None) -> NotAFile:
+    """The error for opening an entry of this kind. None: of one that no listing has."""
+    what = "not a file" if kind is None else WHAT_IT_IS[kind]
+    return NotAFile(f"{show_path(path)} is {what}")
 
 
 def safe_name(name: bytes) -> str:

@@ -28,12 +28,16 @@ from conftest import JobMaker, Site
 from flask.testing import FlaskClient
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
+from machines import RedisMachine
 from web import RFC3339, UNKNOWN, is_problem
 
 from api import create_app
 from tailboard.errors import NotAFile
 from tailboard.folder.file_reading import open_file_in
+from tailboard.job import Job
 from tailboard.job_files import DEVICE_RE, UNSAFE_RE, FileEntry, FileKind
+from tailboard.journal import Outcome
+from tailboard.status import Status
 from tailboard.web import markdown
 from tailboard.web.file_archive import safe_path, unique_names
 
@@ -700,3 +704,57 @@ def test_a_ticket_allows_reading_the_files_of_its_job_from_its_page(locked: Site
         assert (answer.status_code, answer.headers["Access-Control-Allow-Origin"]) == (200, page)
         assert requests.get(url, headers={"Origin": f"{page}.evil"}, timeout=30).status_code == 403
         assert requests.get(url.replace(ids[0], ids[1]), timeout=30).status_code == 401
+
+
+# --- Several machines -----------------------------------------------------------------------------
+
+
+def test_files_of_a_job_on_another_machine_can_be_read_once_it_has_ended(
+    redis_url: str, tmp_path: Path
+) -> None:
+    client = create_app({"STORAGE": redis_url}).test_client()
+    machine = RedisMachine(redis_url, str(tmp_path / "spool"))
+    machine.listen(())
+    url = f"/jobs/{machine.submit(Job(command='true')).id}/files"
+    claim = machine.claim("worker", "host")
+    assert claim is not None
+    top = Path(claim.folder, "files")
+    (top / "sub").mkdir(parents=True)
+    for name, content in ((b"sub/a.txt", b"0123456789"), (b"b\xff.bin", os.urandom(200_000))):
+        Path(os.fsdecode(os.path.join(os.fsencode(top), name))).write_bytes(content)
+    machine.sync()
+    for end in ("", "/sub/a.txt", ".zip"):
+        is_problem(client.get(url + end), 409, "runs on", str(top))
+    with claim:
+        claim.finish(Outcome(Status.SUCCEEDED))
+    machine.sync()
+    listing = client.get(url).json
+    assert listing["elsewhere"] is None and listing["complete"] is True
+    assert [each["path"] for each in listing["files"]] == ["b\ufffd.bin", "sub", "sub/a.txt"]
+    part = client.get(f"{url}/sub/a.txt", headers={"Range": "bytes=2-4"})
+    assert (part.status_code, part.data) == (206, b"234")
+    is_problem(client.get(f"{url}/sub"), 409, "'sub' is a folder")
+    is_problem(client.get(f"{url}/c"), 404, "there is no file 'c'")
+    archive = zipped(client.get(f"{url}.zip").data)
+    assert archive.testzip() is None and archive.namelist() == ["b_.bin", "sub/a.txt"]
+    assert client.get(listing["files"][2]["url"]).data == archive.read("sub/a.txt")
+    assert len(archive.read("b_.bin")) == 200_000
+    machine.close()
+
+
+def test_files_that_are_only_listed_are_not_in_an_archive(redis_url: str, tmp_path: Path) -> None:
+    client = create_app({"STORAGE": redis_url}).test_client()
+    machine = RedisMachine(redis_url, str(tmp_path / "spool"))
+    machine.listen(())
+    machine.relay.outbox.most_files = 3
+    url = f"/jobs/{machine.submit(Job(command='true')).id}/files"
+    with machine.claim("worker", "host") as claim:
+        os.mkdir(f"{claim.folder}/files")
+        Path(claim.folder, "files", "a.txt").write_bytes(b"0123")
+        claim.finish(Outcome(Status.SUCCEEDED))
+    machine.sync()
+    listing = client.get(url).json
+    assert [each["size"] for each in listing["files"]] == [4]
+    for end in ("/a.txt", ".zip"):
+        is_problem(client.get(url + end), 409, listing["elsewhere"])
+    machine.close()

@@ -27,6 +27,7 @@ from tailboard.job_files import (
     FileListing,
     OpenFile,
     is_file_path,
+    not_a_file,
     show_path,
 )
 from tailboard.values import RESOURCE_ERRNOS
@@ -55,13 +56,6 @@ KINDS = {
     stat.S_IFCHR: FileKind.DEVICE,
     stat.S_IFIFO: FileKind.FIFO,
     stat.S_IFSOCK: FileKind.SOCKET,
-}
-WHAT_IT_IS = {
-    FileKind.FOLDER: "a folder",
-    FileKind.LINK: "a symbolic link, which is not followed",
-    FileKind.DEVICE: "a device, which is not opened",
-    FileKind.FIFO: "a FIFO, which is not opened",
-    FileKind.SOCKET: "a socket, which is not opened",
 }
 
 
@@ -263,5 +257,4 @@ def open_regular_file(parent: int, name: bytes, path: bytes) -> int:
 def check_is_file(found: os.stat_result, path: bytes) -> None:
     kind = KINDS.get(stat.S_IFMT(found.st_mode))
     if kind is not FileKind.FILE:
-        what = "not a file" if kind is None else WHAT_IT_IS[kind]
-        raise NotAFile(f"{show_path(path)} is {what}")
+        raise not_a_file(path, kind)

@@ -8,9 +8,9 @@ import threading
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 
-from tailboard.errors import FilesElsewhere, NotAFile, RecordDamaged, StoreError
+from tailboard.errors import FilesElsewhere, RecordDamaged, StoreError
 from tailboard.job import Job
-from tailboard.job_files import FileKind, FileListing, OpenFile
+from tailboard.job_files import FileKind, FileListing, OpenFile, not_a_file
 from tailboard.machines.answers import DAMAGED, none_if_damaged, text_of
 from tailboard.machines.file_pack import CHUNK, PackedFile, PackedListing, decode_listing
 from tailboard.machines.reader_lease import ReaderLease
@@ -57,7 +57,7 @@ class RedisFiles:
         if found is None or packed is None:
             raise FileNotFoundError(errno.ENOENT, "there is no such file", path)
         if packed.entry.kind is not FileKind.FILE:
-            raise NotAFile(f"it is a {packed.entry.kind}, which cannot be opened")
+            raise not_a_file(path, packed.entry.kind)
         if packed.begin is None:
             raise FilesElsewhere(self._where(job, token))
         return RedisFile(self.link, job.id, packed, packed.begin, found.version)
