@@ -124,6 +124,7 @@ class Worker:
     def begin(self) -> None:
         self._catch_signals()
         self.webhook.start()
+        self.supervisor.sampler.start()
         if self.notifications is not None:
             self.notifications.start()
         queues = ",".join(self.info.queues) or "all"
@@ -187,6 +188,7 @@ class Worker:
         if self.relay is not None:
             self.relay.leave(self.info.name)
             self.relay.stop(FINAL_SEND_TIME)
+        self.supervisor.sampler.stop()
         self.webhook.stop()
         if self.notifications is not None:
             self.notifications.stop(DRAIN_TIME if self.drain else STOP_TIME)

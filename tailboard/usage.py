@@ -6,6 +6,7 @@ import struct
 from collections.abc import Sequence
 from itertools import pairwise
 from math import isfinite
+from statistics import median
 from typing import NamedTuple
 
 from tailboard.values import LAST_TIME
@@ -14,6 +15,8 @@ from tailboard.values import LAST_TIME
 USAGE_RECORD = struct.Struct("<ddQ")
 MOST_RECORDS = 8_640  # 12 hours at one sample every 5 s; then every second record is dropped
 MOST_MEMORY = 1 << 62  # bytes
+GAPS = 9  # of the newest samples, whose median is typical
+MOST_GAP = 3_600.0  # seconds; a job can write other times into its file
 
 
 class UsageSample(NamedTuple):
@@ -54,6 +57,13 @@ def halve(samples: Sequence[UsageSample]) -> list[UsageSample]:
             kept[-1] = newer._replace(memory_bytes=most)
             newer = None
     return kept[::-1]
+
+
+def typical_gap(samples: Sequence[UsageSample]) -> float:
+    """Seconds between the last samples, in most cases; 0 if there are fewer than two."""
+    last = samples[-GAPS - 1 :]
+    gaps = [min(max(0.0, after.at - before.at), MOST_GAP) for before, after in pairwise(last)]
+    return median(gaps) if gaps else 0.0
 
 
 def is_first(samples: Sequence[UsageSample], at: int) -> bool:

@@ -22,6 +22,7 @@ from tailboard.run.log_masking import LogMasking
 from tailboard.run.processes import PeakMemory
 from tailboard.run.running import Running
 from tailboard.run.terminator import Terminator
+from tailboard.run.usage_sampler import UsageSampler
 from tailboard.settings import Settings
 from tailboard.status import Status
 from tailboard.workers import FENCED_REASON
@@ -59,9 +60,11 @@ class Supervisor:
         self.next_poll = 0.0  # on the monotonic clock
         self.errors = RepeatedErrors(log)  # by job
         self.peak_memory = PeakMemory()
+        self.sampler = UsageSampler(terminator.tracking_env)
 
     def add(self, entry: Running) -> None:
         self.running[entry.job.id] = entry
+        self.sampler.add(entry)
 
     def busy_slots(self) -> int:
         """How many jobs hold a slot. A job that has ended holds none, even if its end is still to
@@ -210,6 +213,7 @@ class Supervisor:
         """Add the job's resource usage, and the log line that explains a failure; trim its log, in
         case it has grown since the last poll."""
         outcome.cpu_seconds, outcome.max_rss_bytes = entry.usage
+        self.sampler.end(entry.job.id, outcome.cpu_seconds)
         if entry.claim.log_usage() > self.log_max_bytes:
             with suppress(OSError):  # its end must be recorded in any case
                 entry.claim.sample_and_trim(self.log_max_bytes)
@@ -268,6 +272,7 @@ class Supervisor:
             self.notify(job)
 
     def _remove(self, entry: Running) -> None:
+        self.sampler.remove(entry.job.id)
         entry.claim.release()
         self.limits.release(entry.job)
         del self.running[entry.job.id]
