@@ -64,6 +64,7 @@ PLAIN_OPENS: dict[str, str] = {
     "WorkerFiles._remove_dead": "a descriptor of lock_file",
     "boot_id": "a file of the kernel",
     "PeakMemory.of_child": "a file of the kernel",
+    "_read_stat": "a file of the kernel",
     "export_command": "a folder that the user of the command names",
     "read_exported": "likewise",
     "JobSecrets._read": "a descriptor of open_regular",

@@ -99,6 +99,7 @@ class Kernel:
     def __init__(self) -> None:
         self.states = {1: ProcessState(1, 0, 0, 0, MIB)}
         self.zombies: set[int] = set()
+        self.last_pid = 1
         self.used = 0  # by all processes in all
 
     def pick(self, number: int) -> int:
@@ -107,8 +108,8 @@ class Kernel:
         return alive[number % len(alive)]
 
     def fork(self, number: int) -> None:
-        pid = max(self.states) + 1
-        self.states[pid] = ProcessState(pid, self.pick(number), 0, 0, MIB)
+        parent, self.last_pid = self.pick(number), self.last_pid + 1
+        self.states[self.last_pid] = ProcessState(self.last_pid, parent, 0, 0, MIB)
 
     def use(self, number: int) -> None:
         pid = self.pick(number)
@@ -184,6 +185,14 @@ def test_nothing_is_counted_twice_and_the_sum_never_decreases(steps: list[tuple[
 def test_nothing_is_lost_that_was_seen(steps: list[tuple[str, int]]) -> None:
     counted, used = add_up(steps, always_looks=True)
     assert counted == used
+
+
+def test_a_child_and_its_parent_that_have_ended_since_the_last_look_are_counted_once() -> None:
+    account = UsageAccount()
+    leader, parent, child = ProcessState(1, 0, 1, 0, 0), ProcessState(2, 1, 2, 0, 0), 4
+    account.update({1: leader, 2: parent, 3: ProcessState(3, 2, child, 0, 0)})
+    account.update({1: leader._replace(waited_seconds=2 + child + 0.5)})
+    assert account.seconds == 1 + 2 + child + 0.5
 
 
 def test_a_process_that_gets_the_pid_of_another_is_counted_anew() -> None:

@@ -116,8 +116,7 @@ class UsageFile:
             with suppress(FileNotFoundError):  # of a worker that was killed here
                 os.unlink(DRAFT, dir_fd=folder)
             flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL
-            fd = open_regular(DRAFT, flags, folder)
-            with open(fd, "wb") as draft:
+            with open(open_regular(DRAFT, flags, folder), "wb") as draft:
                 draft.write(b"".join(USAGE_RECORD.pack(*each) for each in kept))
             os.rename(DRAFT, NAME, src_dir_fd=folder, dst_dir_fd=folder)
         finally:
