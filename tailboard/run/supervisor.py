@@ -60,7 +60,7 @@ class Supervisor:
         self.next_poll = 0.0  # on the monotonic clock
         self.errors = RepeatedErrors(log)  # by job
         self.peak_memory = PeakMemory()
-        self.sampler = UsageSampler(terminator.tracking_env)
+        self.sampler = UsageSampler(tracking_env)
 
     def add(self, entry: Running) -> None:
         self.running[entry.job.id] = entry
