@@ -41,7 +41,13 @@ from tailboard.page.errands import (
     put_saved,
     with_like,
 )
-from tailboard.page.forms import form_errors, form_values, is_same_job, parse_form
+from tailboard.page.forms import (
+    form_errors,
+    form_values,
+    is_same_job,
+    kept_options,
+    parse_form,
+)
 from tailboard.page.guard import OriginGuard, ProxyGuard, locate_visitor
 from tailboard.page.loads import (
     load_listing,
@@ -51,7 +57,7 @@ from tailboard.page.loads import (
     load_totals,
     read_new_job,
 )
-from tailboard.page.notify_forms import kept_options, notify_errors
+from tailboard.page.notify_forms import notify_errors
 from tailboard.page.rows import (
     FILTERS,
     INTERVALS,
@@ -164,7 +170,7 @@ def answer_header(**result: Unpack[HeaderResult]) -> None:
 
 def submit_job(client: ApiClient, body: Job, source: Job) -> NewJob:
     """Submit a job. If the form was filled from the job `source` and not changed, the new job is a
-    rerun of that job; otherwise it notifies whom that job notifies."""
+    rerun of that job; otherwise it has that job's options for which the form has no fields."""
     if source and is_same_job(body, source):
         return rerun_job(client, source["id"])
     kept = kept_options(source)

@@ -14,6 +14,7 @@ import { runningHtml, updateRunning } from "./home_running.js";
 import { seen } from "./home_seen.js";
 import { HomeSource } from "./home_source.js";
 import { welcomeHtml } from "./home_welcome.js";
+import { HoveredUsage } from "./hovered_usage.js";
 import { page } from "./page_state.js";
 import { Press } from "./press.js";
 import { saved } from "./saved_state.js";
@@ -43,11 +44,12 @@ export class Home {
       () => this.visibleJobs(),
       () => this.drawTimes(),
     );
+    this.usage = new HoveredUsage(this.body("running"), runningIn, () => this.drawTimes());
     new HomeActions(this);
     this.handlers = {
       address: () => this.onAddress(),
       status: () => this.onStatus(),
-      tick: () => this.draw(),
+      tick: () => this.onTick(),
     };
     page.listen(this.handlers);
     this.listen();
@@ -106,6 +108,11 @@ export class Home {
     }
     this.shownJob = page.address.job;
     seen.dismissShown(this.content("attention")?.failures ?? []);
+  }
+
+  onTick() {
+    this.draw();
+    this.usage.update();
   }
 
   onStatus() {
@@ -232,7 +239,8 @@ export class Home {
   drawTimes() {
     const jobs = this.content("running")?.jobs ?? [];
     const { lines } = this.lines;
-    updateRunning(this.body("running"), jobs, { now: page.now, lines });
+    const usageOf = (id) => this.usage.of(id);
+    updateRunning(this.body("running"), jobs, { now: page.now, lines, usageOf });
   }
 
   /** Draws the names if they or the links in them have changed: there can be a thousand bars. */
@@ -279,6 +287,11 @@ export class Home {
       bar.title = barTooltip(bar.ariaLabel, id, page.now);
     }
   }
+}
+
+/** The ID of the job in whose row a node is. */
+function runningIn(node) {
+  return node.closest("[data-job]")?.dataset.job;
 }
 
 function errorHtml(error, prefix = "Can't show this part") {

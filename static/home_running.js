@@ -5,6 +5,7 @@ import { setHtml } from "./dom.js";
 import { elapsed, escapeHtml, formatElapsed, formatUsual, statusIcon } from "./format.js";
 import { progressBarHtml, progressOfJob, progressText } from "./job_progress.js";
 import { isLate, signText, usualTime } from "./job_signs.js";
+import { usageText } from "./usage_words.js";
 
 /** The rows without their times and last lines. `asking` is the ID of the job that the visitor may
     be about to cancel; `cancelled` has the IDs of those that the visitor has cancelled. */
@@ -49,13 +50,15 @@ function cancelHtml(job, { isDown, isAsking, cancelled }) {
   );
 }
 
-/** Brings the times and the last lines of the rows in `node` up to date. */
-export function updateRunning(node, jobs, { now, lines }) {
+/** Brings the times, the last lines and the tooltips of the rows in `node` up to date. */
+export function updateRunning(node, jobs, { now, lines, usageOf }) {
   for (const job of jobs) {
     const item = node.querySelector(`[data-job="${CSS.escape(job.id)}"]`);
     if (item) {
       setHtml(item.querySelector(".home-time"), timeHtml(job, now));
       drawLine(item.querySelector(".home-line"), lines.get(job.id));
+      const usage = usageOf(job.id);
+      item.title = usage ? usageText(usage) : "";
     }
   }
 }

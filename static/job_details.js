@@ -28,6 +28,25 @@ function optional(value, format) {
   return value === null || value === undefined ? null : format(value);
 }
 
+/** "the newest 10 runs, for 30 days": the rules of its own by which the job is kept. */
+function keptText({ keep_runs: runs = null, keep_days: days = null }) {
+  const parts = [
+    runs === null ? "" : runs === 1 ? "the newest run" : `the newest ${formatCount(runs)} runs`,
+    days === null ? "" : days === 1 ? "for a day" : `for ${formatCount(days)} days`,
+  ];
+  return parts.filter(Boolean).join(", ");
+}
+
+/** "3, 12.0 KiB": the job's files at its end. */
+function filesText({ files_count: count = null, files_bytes: bytes = null, keep_files: keeps }) {
+  const parts = [
+    count ? formatCount(count) : "",
+    count && bytes !== null ? formatBytes(bytes) : "",
+    keeps ? "kept of each attempt" : "",
+  ];
+  return parts.filter(Boolean).join(", ");
+}
+
 /** Names and values of the details that this job has, as text. */
 function textRows(job) {
   const line = endLine(job);
@@ -39,6 +58,10 @@ function textRows(job) {
     ["Queue", job.queue],
     ["Working folder", job.cwd],
     ["Time limit", optional(job.timeout, (seconds) => formatDuration(1000 * seconds))],
+    ["Memory limit", optional(job.max_memory, formatBytes)],
+    ["Priority", job.nice],
+    ["Log limit", optional(job.log_max_bytes, formatBytes)],
+    ["Kept", keptText(job)],
     ["Attempt", job.retries > 0 ? formatAttempt(job) : null],
     ["Secrets", [...(job.secrets ?? []), ...(job.secret_params ?? [])].join(", ")],
     ["Worker", job.worker],
@@ -47,6 +70,7 @@ function textRows(job) {
     ["CPU time", optional(job.cpu_seconds, (seconds) => formatDuration(1000 * seconds))],
     ["Peak memory", optional(job.max_rss_bytes, formatBytes)],
     ["Log", optional(job.log_size, formatBytes)],
+    ["Files", filesText(job)],
   ];
   return rows.map(([name, value]) => [name, escapeHtml(value)]);
 }

@@ -6,6 +6,7 @@ import { markDrawn } from "./cold_frame.js";
 import { closeWhenRemoved, listStep, opensElsewhere, setHtml, stepFrom } from "./dom.js";
 import { formatRoughly } from "./format.js";
 import { Home } from "./home.js";
+import { HoveredUsage } from "./hovered_usage.js";
 import { foldRowHtml, foldRows, jobRowHtml, jobTooltip } from "./job_rows.js";
 import { ListDivider } from "./list_divider.js";
 import { ListFilters } from "./list_filters.js";
@@ -35,8 +36,9 @@ class JobList {
       jobs: () => this.onJobs(),
       status: () => this.draw(),
       bells: () => this.draw(),
-      tick: () => this.draw(),
+      tick: () => this.onTick(),
     };
+    this.usage = new HoveredUsage(this.rows, runningIn, () => this.draw());
     this.filters = new ListFilters((name) => this.find(name));
     this.older = new OlderJobs((name) => this.find(name));
     this.bulkActions = new BulkActions((name) => this.find(name));
@@ -76,6 +78,11 @@ class JobList {
     this.draw();
     markDrawn("list");
     this.find("job-list").inert = false; // before this, a click would have been lost
+  }
+
+  onTick() {
+    this.draw();
+    this.usage.update();
   }
 
   onAddress() {
@@ -185,7 +192,7 @@ class JobList {
     link.href = page.link({ job: job.id, at: "" });
     link.dataset.go = "job";
     link.ariaCurrent = String(job.id === shownJob);
-    link.title = jobTooltip(job, page.now);
+    link.title = jobTooltip(job, page.now, this.usage.of(job.id));
     setHtml(link, jobRowHtml(job, { ...context, watched: page.bells.has(job.id) }));
   }
 
@@ -285,6 +292,12 @@ class JobList {
     const shown = links.findIndex((link) => link.ariaCurrent === "true");
     return Math.max(0, focused >= 0 ? focused : shown);
   }
+}
+
+/** The ID of the running job in whose row a node is. */
+function runningIn(node) {
+  const id = node.closest("li")?.dataset.key;
+  return page.find(id)?.status === "running" ? id : undefined;
 }
 
 function makeItem(key) {

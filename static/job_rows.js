@@ -19,6 +19,7 @@ import { nameIds } from "./job_links.js";
 import { progressBarHtml, progressOfJob, progressText } from "./job_progress.js";
 import { endLine, shortReason } from "./job_reason.js";
 import { isLate, signText, usualTime } from "./job_signs.js";
+import { usageText } from "./usage_words.js";
 
 const LEAST_FOLDED = 3; // neighbours with the same title
 const BARS = 20; // in a folded row
@@ -195,11 +196,13 @@ export function barsHtml(jobs, statuses) {
   return `<span class="bars" aria-hidden="true">${bars.join("")}</span>`;
 }
 
-/** The tooltip of a row. */
-export function jobTooltip(job, now) {
+/** The tooltip of a row. `usage`: what the job uses, as in usage_words.js; undefined if that is not
+    known. */
+export function jobTooltip(job, now, usage) {
   const parts = [job.title, formatStatus(job.status), formatElapsed(job, now), formatExit(job)];
   const progress = progressOfJob(job);
   parts.push(
+    job.status === "running" && usage && usageText(usage),
     progress && progressText(progress),
     signText(job, now),
     `${formatRoughly(now - rowMoment(job))} ago`,

@@ -9,6 +9,7 @@ import { LogPauses } from "./log_pauses.js";
 import { LogResults } from "./log_results.js";
 import { LogSeen } from "./log_seen.js";
 import { LogSilence } from "./log_silence.js";
+import { LogUsage } from "./log_usage.js";
 import { page } from "./page_state.js";
 
 const LINKED = ["why", "seen", "forecast", "compare"]; // nodes with links to jobs and lines
@@ -19,6 +20,7 @@ export class LogInsights {
     this.pane = pane;
     this.explanation = new LogExplanation(pane.source, () => this.draw());
     this.silence = new LogSilence(pane);
+    this.usage = new LogUsage(pane, find);
     this.compare = new LogCompare(pane, find);
     // Each has reset(), which clears what belongs to the previous job, draw(explanation, job) and
     // perhaps drawn(), which is called when other lines are in the view.
@@ -27,6 +29,7 @@ export class LogInsights {
       new LogResults(find),
       pane.newLines,
       this.silence,
+      this.usage,
       this.compare,
       new LogSeen(pane, find),
       new LogForecast(find),
@@ -51,6 +54,7 @@ export class LogInsights {
     const { job } = this.pane;
     if (job) {
       this.explanation.update(job);
+      this.usage.update(job);
     }
   }
 

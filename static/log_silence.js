@@ -1,8 +1,9 @@
-/* Why a silent job may hang: for how long it has written nothing, and the line after which an earlier
-   run has paused for longest. It replaces the shorter text of job_signs.js. */
+/* Why a silent job may hang: for how long it has written nothing, the line after which an earlier
+   run has paused for longest, and whether its processes are busy. It replaces the shorter text of job_signs.js. */
 
 import { silenceHtml } from "./insight_words.js";
 import { page } from "./page_state.js";
+import { activityText } from "./usage_words.js";
 
 export class LogSilence {
   constructor(pane) {
@@ -28,6 +29,8 @@ export class LogSilence {
       return "";
     }
     const more = (Date.now() - this.drawnAt) / 1000;
-    return silenceHtml(this.silence, more, (change) => page.link(change));
+    const sentence = silenceHtml(this.silence, more, (change) => page.link(change));
+    const activity = activityText(this.pane.insights.usage.cores);
+    return [sentence, activity].filter(Boolean).join("; ");
   }
 }

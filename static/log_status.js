@@ -16,6 +16,7 @@ import {
 import { linkIds } from "./job_links.js";
 import { describeCancel, waitReason } from "./job_reason.js";
 import { page } from "./page_state.js";
+import { quietText } from "./usage_words.js";
 
 const QUIET = 60_000; // milliseconds without output before the pill says so
 const WORKER_COMMAND = "tailboard worker";
@@ -89,7 +90,8 @@ export class LogStatus {
       return [this.describeQueue(job), job.attempt > 1 ? "late" : "calm"];
     }
     const quiet = Date.now() - this.source.writtenAt;
-    return quiet > QUIET ? [`no output for ${formatRoughly(quiet)}`, "calm"] : ["live", "live"];
+    const { cores } = this.pane.insights.usage;
+    return quiet > QUIET ? [quietText(quiet, cores), "calm"] : ["live", "live"];
   }
 
   describeQueue(job) {

@@ -41,9 +41,19 @@ function jobUrl(jobId, path, parameters) {
 }
 
 /** The API's explanation of a job; null if the API cannot be reached or refuses it. */
-export async function fetchExplanation(jobId, signal) {
+export function fetchExplanation(jobId, signal) {
+  return fetchJson(jobUrl(jobId, "explain"), signal);
+}
+
+/** The samples of a job's processor time and memory, with `limit` only the newest ones; null as
+    above. */
+export function fetchUsage(jobId, parameters, signal) {
+  return fetchJson(jobUrl(jobId, "usage", parameters), signal);
+}
+
+async function fetchJson(url, signal) {
   try {
-    const answer = await fetch(jobUrl(jobId, "explain"), { signal, cache: "no-store" });
+    const answer = await fetch(url, { signal, cache: "no-store" });
     return answer.ok ? await answer.json() : null;
   } catch {
     return null;

@@ -195,6 +195,13 @@ def parse_form(
     return body | parse_start(given), wrong
 
 
+def kept_options(job: Job) -> Job:
+    """The options of a job for which the run form has no fields. A job that was made from it has
+    them, too."""
+    names = JOB_OPTIONS.keys() - FIELDS.keys()
+    return {name: job[name] for name in sorted(names) if job.get(name) is not None}
+
+
 def parse_start(given: Mapping[str, str]) -> Job:
     """What a job waits for, as the API takes it. A rerun or a saved command does not have it."""
     start: Job = {}

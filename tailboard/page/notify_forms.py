@@ -71,9 +71,3 @@ def as_clients_see(body: Job) -> Job:
         "notify": mask_rules(body.get("notify")),
         "ping": None if ping is None else mask_target(ping),
     }
-
-
-def kept_options(job: Job) -> Job:
-    """Who is notified of a job that was made from `job`: the run form has no fields for it."""
-    names = ("notify", *SECONDS)
-    return {name: job[name] for name in names if job.get(name) is not None}
