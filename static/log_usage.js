@@ -3,7 +3,7 @@
    Enter goes to the lines of that time. */
 
 import { setHtml } from "./dom.js";
-import { isEnded, SECOND } from "./format.js";
+import { isEnded } from "./format.js";
 import { LastWrite } from "./log_last_write.js";
 import { fetchPart, Unreachable } from "./log_stream.js";
 import { page } from "./page_state.js";
@@ -16,6 +16,7 @@ import {
   timesOf,
   topOfMemory,
   WIDTH,
+  worthShading,
   xOf,
   yOf,
 } from "./usage_shape.js";
@@ -81,10 +82,7 @@ export class LogUsage {
   }
 
   draw({ pauses }, job) {
-    this.pauses = (pauses?.pauses ?? []).map(({ began_at: began, seconds }) => {
-      const from = Date.parse(began);
-      return { from, to: from + seconds * SECOND };
-    });
+    this.pauses = worthShading(pauses?.pauses ?? []);
     this.redraw(job);
   }
 

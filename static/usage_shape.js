@@ -2,9 +2,14 @@
    high, whose left and right edges are the times `from` and `to`. Pure. Samples as in
    usage_words.js. */
 
+import { SECOND } from "./format.js";
+
 export const WIDTH = 1000;
 export const HEIGHT = 100;
 const LEAST_SHADED = 0.004; // of the width
+const LEAST_PAUSE = 5; // seconds; there is a sample every 5 s at most
+const MOST_PAUSES = 10; // in an explanation
+const CLEARLY_LONGER = 1.5;
 const NEAR_LIMIT = 4; // a limit is drawn if it is at most so many times the highest value
 
 /** The times at the edges: the job's start and its end, or the last sample while it runs. Null: the
@@ -58,6 +63,24 @@ function attemptsOf(samples) {
 export function topOfMemory(most, limit) {
   const isNear = limit !== null && limit <= NEAR_LIMIT * most;
   return Math.max(1, most, isNear ? limit : 0);
+}
+
+/** The pauses of an explanation that are worth shading: { from, to } in milliseconds. If it lists
+    only the longest ones, the log can have many others that are nearly as long as the last of
+    them: then only those that are clearly longer. */
+export function worthShading(pauses) {
+  const shortest = pauses.length < MOST_PAUSES ? 0 : Math.min(...pauses.map(secondsOf));
+  const least = Math.max(LEAST_PAUSE, CLEARLY_LONGER * shortest);
+  return pauses
+    .filter((pause) => secondsOf(pause) >= least)
+    .map(({ began_at: began, seconds }) => {
+      const from = Date.parse(began);
+      return { from, to: from + seconds * SECOND };
+    });
+}
+
+function secondsOf({ seconds }) {
+  return seconds;
 }
 
 /** The pauses of the log, as SVG: [{ from, to }] in milliseconds. */

@@ -113,10 +113,12 @@ def test_the_rules_of_a_saved_command_are_edited_in_its_form(site: Site, page: P
     assert (kept.notify[0]["to"], kept.ping) == (secret, "https://hc-ping.com/key")
 
 
-def test_a_job_that_is_edited_and_run_notifies_the_same_people(site: Site, page: Page) -> None:
+def test_a_job_that_is_edited_and_run_keeps_what_the_form_does_not_show(
+    site: Site, page: Page
+) -> None:
     secret = f"json://127.0.0.1:{free_port()}/secret"
     rules = [{"on": ["succeeded"], "to": secret}]
-    job = site.submit("true", "copied rules", notify=rules, warn_after=7)
+    job = site.submit("true", "copied rules", notify=rules, warn_after=7, keep_runs=5)
     site.wait(job, "succeeded")
     visit(page, f"{site.url}/?job={job.id}")
     button(page, "Edit and run…").click()
@@ -124,7 +126,7 @@ def test_a_job_that_is_edited_and_run_notifies_the_same_people(site: Site, page:
     button(page, "Run job").click()
     expect(page.locator(".head-title")).to_contain_text("with rules")
     copy = site.storage.get(page.url.rpartition("job=")[2])
-    assert (copy.notify, copy.warn_after) == (rules, 7)
+    assert (copy.notify, copy.warn_after, copy.keep_runs) == (rules, 7, 5)
 
 
 # --- Functions without a browser ------------------------------------------------------------------

@@ -63,6 +63,8 @@ PURE = [
     "saved_form_text",
     "saved_text",
     "shell_variables",
+    "usage_shape",
+    "usage_words",
 ]
 STATUSES = {
     "succeeded": {"icon": "✓", "colour": "green"},
@@ -1664,3 +1666,108 @@ def test_lines_of_two_logs_are_side_by_side(script: Script) -> None:
     context = f"{{ link: {LINK}, statuses }}"
     head = f"sideHtml(side, '+', {context})"
     assert "the first 50,000 lines" in script(head, side=side | {"cut": True}, statuses=STATUSES)
+
+
+# --- Processor time and memory --------------------------------------------------------------------
+
+SAMPLE_TIMES = (0, 5, 10, 20)  # seconds
+
+
+def samples(*values: tuple[float | None, float]) -> list[dict[str, Any]]:
+    """Samples of so many cores and so much memory."""
+    pairs = zip(SAMPLE_TIMES, values, strict=True)
+    return [{"at": 1000 * at, "cpu": cpu, "memory": memory} for at, (cpu, memory) in pairs]
+
+
+def test_busy_cores_have_two_digits(script: Script) -> None:
+    given = [0, 0.004, 0.05, 0.974, 0.996, 1.0, 1.94, 9.96, 12.4]
+    expected = ["0", "0", "0.05", "0.97", "1.0", "1.0", "1.9", "10", "12"]
+    assert script("given.map(formatCores)", given=given) == expected
+    usage = [{"cpu": 0.97, "memory": 1.2 * 2**30}, {"cpu": 1, "memory": 0}]
+    shown = script("usage.map(usageText)", usage=[*usage, {"cpu": None, "memory": 5}])
+    assert shown == ["CPU 0.97 cores · 1.2 GiB", "CPU 1 core · 0 bytes", "5 bytes"]
+
+
+def test_the_usage_of_a_job_is_summed_up_in_words(script: Script) -> None:
+    facts = script("summarize(given)", given=samples((None, 0), (1, 40), (0, 90), (2, 60)))
+    assert facts == {"cpu": 2, "memory": 60, "mostCpu": 2, "mostMemory": 90, "meanCpu": 1.25}
+    both = "[cpuWords(facts, state), memoryWords(facts, state)].map((each) => lineLabel('', each))"
+    running = {"isRunning": True, "limit": None}
+    assert script(both, facts=facts, state=running) == [
+        ": 2.0 cores, peak 2.0",
+        ": 60 bytes, peak 90 bytes",
+    ]
+    ended = {"isRunning": False, "limit": 2 << 30}
+    assert script(both, facts=facts, state=ended) == [
+        *(": 1.3 cores, average, peak 2.0", ": 90 bytes, peak, limit 2.0 GiB"),
+    ]
+
+
+def test_a_job_is_idle_or_busy_by_its_last_minute(script: Script) -> None:
+    given = [{"at": 5_000 * n, "cpu": 1 if n < 10 else 0.01, "memory": 0} for n in range(1, 30)]
+    assert script("quietText(240000, recentCores(given, 150000))", given=given) == (
+        "no output for 4 min, idle"
+    )
+    given = [{**each, "cpu": 0.97} for each in given]
+    assert script("quietText(240000, recentCores(given, 150000))", given=given) == (
+        "no output for 4 min, busy: 0.97 cores"
+    )
+    unknown = script("[recentCores(given, 999999), recentCores([], 0)]", given=given)
+    assert unknown == [None, None]
+    assert script("quietText(240000, null)") == "no output for 4 min"
+
+
+def test_the_line_of_each_attempt_begins_anew(script: Script) -> None:
+    given = samples((None, 50), (1, 50), (None, 0), (2, 100))
+    times = {"from": 0, "to": 20_000}
+    path = "linePath(given, (each) => each[of], times, top)"
+    tops = {"cpu": 2, "memory": 100}
+    assert [script(path, given=given, times=times, of=of, top=tops[of]) for of in tops] == [
+        "M0.0 50.0L250.0 50.0M500.0 0.0L1000.0 0.0",
+        "M0.0 50.0L250.0 50.0M500.0 100.0L1000.0 0.0",
+    ]
+
+
+def test_the_lines_share_the_times_of_the_job_and_of_its_pauses(script: Script) -> None:
+    given = samples((None, 50), (1, 50), (1, 0), (2, 100))
+    known = [{"startedAt": -2_000, "endedAt": 23_000}, {"startedAt": None, "endedAt": None}]
+    times = script("known.map((each) => timesOf(given, each))", given=given, known=known)
+    assert times == [{"from": -2000, "to": 23_000}, {"from": 0, "to": 20_000}]
+    pauses = [{"from": 5_000, "to": 10_000}, {"from": 12_000, "to": 12_050}]
+    assert script("pausesSvg(pauses, times)", pauses=pauses, times=times[1]) == (
+        '<rect x="250.0" y="0" width="250.0" height="100"/>'
+    )
+    listed = [{"began_at": at(0), "seconds": seconds} for seconds in (90, 8, 7, 4)]
+    shaded = "worthShading(listed).map(({ from, to }) => (to - from) / 1000)"
+    assert script(shaded, listed=listed) == [90, 8, 7]
+    assert script(shaded, listed=[*listed[:3], *listed[1:3] * 4]) == [90]
+    nearest = "[-9, 2000, 3000, 14000, 16000, 99000].map((time) => nearestIndex(given, time))"
+    assert script(nearest, given=given) == [0, 0, 1, 2, 3, 3]
+    tops = "[topOfMemory(100, null), topOfMemory(100, 300), topOfMemory(100, 500)]"
+    assert script(tops) == [100, 300, 100]
+
+
+def test_newer_samples_are_joined_unless_some_are_missing(script: Script) -> None:
+    known = [{"at": at} for at in (1, 2, 3)]
+    joined = "joinSamples(known, at.map((each) => ({ at: each })), 2)?.map(({ at }) => at) ?? null"
+    for newest, expected in (([3, 4], [1, 2, 3, 4]), ([5, 6], None), ([9], [9])):
+        assert script(joined, known=known, at=newest) == expected
+
+
+def test_the_details_of_a_job_have_its_limits_and_its_files(script: Script) -> None:
+    limits = {"max_memory": 2 << 30, "nice": 0, "log_max_bytes": 1 << 20}
+    kept = {"keep_runs": 10, "keep_days": 1, "keep_files": True}
+    full = job(env_names=[], files_count=3, files_bytes=12 << 10, **limits, **kept)
+    least = job(env_names=[], files_count=0, files_bytes=0)
+    shown = script(
+        "[full, least].map((each) => detailsHtml(each, {}, now))", full=full, least=least, now=NOW
+    )
+    found = [re.findall("<th[^>]*>([^<]*)</th><td>([^<]*)</td>", html) for html in shown]
+    assert dict(found[0]).items() >= {
+        ("Memory limit", "2.0 GiB"),
+        ("Priority", "0"),
+        ("Log limit", "1.0 MiB"),
+        ("Kept", "the newest 10 runs, for a day"),
+        ("Files", "3, 12.0 KiB, kept of each attempt"),
+    }
+    assert not dict(found[1]).keys() & {"Memory limit", "Priority", "Log limit", "Kept", "Files"}
