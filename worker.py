@@ -345,7 +345,7 @@ class Worker:
             secrets = self._take_secrets(claim)
             if job.attempt > 1:
                 claim.write_notice(attempt_notice(job.attempt))
-            process = spawn(claim, self._environment_of(job) | secrets, self.limits.apply)
+            process = spawn(claim, self._environment_of(claim) | secrets, self.limits.apply)
         except (OSError, ValueError, TypeError) as error:
             log_claimed(job)
             with claim:
@@ -368,8 +368,13 @@ class Worker:
             claim.seal_secrets(values.values())
         return values
 
-    def _environment_of(self, job: Job) -> dict[bytes, bytes]:
-        own = self.store.tracking_env(job.id) | {"JOB_ATTEMPT": str(job.attempt)}
+    def _environment_of(self, claim: Claim) -> dict[bytes, bytes]:
+        """The environment of a job, whose folder for files this makes."""
+        job = claim.job
+        own = self.store.tracking_env(job.id) | {
+            "JOB_ATTEMPT": str(job.attempt),
+            "JOB_FILES": claim.make_files_folder(),
+        }
         return self.env | encode_environment(job.env | own)
 
     def _record_no_start(self, claim: Claim, error: Exception) -> None:

@@ -34,6 +34,10 @@ class Outcome:
     hint: str | None = None  # the log line that explains why it failed
     failed_starts: int = 0  # if QUEUED: how many shims of this attempt ended before their command
 
+    def add_files(self, count: int, size: int) -> None:
+        """Add how many files the job had at its end, and their bytes on disk."""
+        self.files_count, self.files_bytes = count, size
+
     def ended_line(self) -> dict[str, Any]:
         """The value of the line `ended`, without the fields that most lines do not need."""
         line: dict[str, Any] = {

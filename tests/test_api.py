@@ -835,7 +835,13 @@ WRONG: dict[str, list[Any]] = {
 }
 WRONG["command"] += [[LONG], ["x"] * 1_001]
 WRONG["env"] += [{"A": "x" * 30_000, "B": "日" * 10_000, "C": "x" * (35_536 - 30_000 - 2)}]
-WRONG["env"] += [{"TAILBOARD_X": "x"}, {"JOB_ID": "x"}, {"JOB_ATTEMPT": "1"}, {"x" * 201: "y"}]
+WRONG["env"] += [
+    {"TAILBOARD_X": "x"},
+    {"JOB_ID": "x"},
+    {"JOB_FILES": "x"},
+    {"JOB_ATTEMPT": "1"},
+    {"x" * 201: "y"},
+]
 ALLOWED = {
     "command": "shell command line",
     "name": "200",

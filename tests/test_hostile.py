@@ -196,7 +196,7 @@ def test_our_variables_neither_reach_a_job_nor_shadow_its_own(
     assert {name: seen.get(name) for name in own} == own
     names = {pair.split("=")[0] for pair in load_logs(storage, bare.id).split("\0") if pair}
     added = names - {name for name in os.environ if not name.startswith("TAILBOARD_")}
-    ours = {"JOB_ID", "JOB_ATTEMPT", "JOB_STORAGE", "PYTHONUNBUFFERED"}
+    ours = {"JOB_ID", "JOB_ATTEMPT", "JOB_STORAGE", "JOB_FILES", "PYTHONUNBUFFERED"}
     assert ours <= names and added - ours <= {"PWD", "OLDPWD", "SHLVL", "_"}  # the shell's own
 
 
@@ -257,7 +257,7 @@ def test_a_command_gets_its_variables_byte_for_byte(
         drain(TEST_SHELL=need(shell))
         pairs = load_logs(storage, job.id).split("\0")
         assert {f"{name}={value}" for name, value in env.items()} <= set(pairs)
-        ours = ("JOB_ID=", "TEST_SHELL=", "_=")
+        ours = ("JOB_ID=", "JOB_FILES=", "TEST_SHELL=", "_=")
         seen.append(sorted(pair for pair in pairs if not pair.startswith(ours)))
     assert seen[0] == seen[1]
 

@@ -350,7 +350,7 @@ def test_a_worker_started_by_a_job_survives_its_cancel(
     try:
         assert info.slots == 3
         names = psutil.Process(info.pid).environ().keys()
-        assert names.isdisjoint({"JOB_ID", "JOB_ATTEMPT", "JOB_STORAGE"})
+        assert names.isdisjoint({"JOB_ID", "JOB_ATTEMPT", "JOB_STORAGE", "JOB_FILES"})
         storage.cancel(outer.id, "why")
         assert ended(outer).status is Status.CANCELLED
         gate.open()

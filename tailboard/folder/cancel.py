@@ -104,8 +104,10 @@ def cancel_queued(folders: JobFolders, folder: str, reason: str) -> Job | None:
             raise cannot_cancel(claim.job.id, verdict.status)
         claim.mask_log()
         line = {"status": Status.CANCELLED, "reason": reason, "finished_at": utc()}
+        count, size = claim.final_files()
+        files = {"files_count": count, "files_bytes": size}
         try:
-            append_line(claim.shim_input(), {"ended": line})
+            append_line(claim.shim_input(), {"ended": line | files})
             os.fsync(claim.shim_input())
         except OSError as error:
             if error.errno not in FULL_ERRNOS:

@@ -23,6 +23,12 @@ from tailboard.files import (
     read_small,
     write_new,
 )
+from tailboard.folder.files_folder import (
+    FilesCount,
+    count_files,
+    make_files_folder,
+    remove_if_empty,
+)
 from tailboard.folder.job_folders import JobFolders, fill_finished
 from tailboard.folder.job_secrets import JobSecrets
 from tailboard.folder.lanes import lane_in, queue_of
@@ -149,6 +155,15 @@ class Claim(AbstractContextManager["Claim"]):
         write_new(path, content, 0o700)
         return path
 
+    def make_files_folder(self) -> str:
+        """Make the folder for the files of this attempt; returns its path, the job's JOB_FILES.
+        ValueError or OSError: see `files_folder.make_files_folder`."""
+        return make_files_folder(self.folder, self._files_attempt())
+
+    def _files_attempt(self) -> int | None:
+        """The attempt that has files of its own; None if all attempts share them."""
+        return self.attempt.number if self.job.keep_files else None
+
     # While it runs
 
     def cancel_requested(self) -> bool:
@@ -218,6 +233,18 @@ class Claim(AbstractContextManager["Claim"]):
         self.mask_log()
         if self._has_secrets:
             JobSecrets(self.folders.root, self.folder).remove()
+
+    def remove_empty_files(self) -> bool:
+        """Remove the folder for its files if it is empty. Returns True if the job has no files."""
+        return remove_if_empty(self.folder, self._files_attempt())
+
+    def count_files(self) -> FilesCount:
+        """Count its files; any thread can call this. It takes a while if there are many."""
+        return count_files(self.folder)
+
+    def final_files(self) -> FilesCount:
+        """Remove the folder for its files if it is empty; else count them."""
+        return FilesCount(0, 0) if self.remove_empty_files() else self.count_files()
 
     def log_usage(self) -> int:
         """How many bytes its log takes up on disk."""
@@ -311,6 +338,8 @@ class Claim(AbstractContextManager["Claim"]):
         self._expect("finished", Status.RUNNING, Status.QUEUED)
         self._remove_secrets()
         if outcome is not self._written:
+            if outcome.files_count is None:
+                outcome.add_files(*self.final_files())
             self._append_ended(outcome)
         if outcome.status is not Status.CANCELLED and self.cancel_requested():
             verdict = self.read_verdict()
@@ -351,6 +380,7 @@ class Claim(AbstractContextManager["Claim"]):
         ends the job instead."""
         self._expect("requeued", Status.RUNNING, Status.QUEUED)
         self.mask_log()
+        self.remove_empty_files()
         self._append_ended(outcome)
         if self.cancel_requested():
             verdict = self.read_verdict()
@@ -368,6 +398,7 @@ class Claim(AbstractContextManager["Claim"]):
         """Move the folder to those of the jobs that ended so, and read the job again. The journal
         says how it ended, or cannot."""
         self._remove_secrets()
+        self.remove_empty_files()
         self._request_notice_of_end()
         drop_params(self.folder)
         return self.move_to(status, self._home(status))

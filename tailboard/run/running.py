@@ -8,9 +8,10 @@ from dataclasses import dataclass, field
 import psutil
 
 from tailboard.folder.claim import Claim
+from tailboard.folder.files_folder import FilesCount
 from tailboard.job import Job
 from tailboard.judge import Verdict
-from tailboard.run.log_masking import LogMasking
+from tailboard.run.end_steps import EndStep, FilesCounting, LogMasking
 from tailboard.status import Status
 
 
@@ -29,9 +30,16 @@ class Running:
     verdict: Verdict | None = None  # how it ended, if that is still to be recorded
     masking: LogMasking | None = None  # its log is being masked, before its end is recorded
     mask_errors: int = 0  # how often that has failed
+    counting: FilesCounting | None = None  # its files are being counted, before that, too
+    files: FilesCount | None = None  # the result
     keeps_slot: bool = False  # although it has ended: it is to be the next to start
     usage: tuple[float | None, int | None] = (None, None)  # CPU seconds, peak RSS in bytes
     started: set[psutil.Process] = field(default_factory=set)  # found when it was stopped
+
+    @property
+    def end_steps(self) -> list[EndStep]:
+        """What a thread does, or has done, before the end of the job is recorded."""
+        return [step for step in (self.masking, self.counting) if step is not None]
 
     @property
     def job(self) -> Job:

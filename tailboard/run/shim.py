@@ -31,7 +31,8 @@ until printf '\n{"pid": %d}\n' $$ >&0; do sleep 1; done
 (eval "$1") </dev/null >&3 2>&3 3>&-
 code=$?; until printf '\n{"exit": %d}\n' $code >&0; do sleep 1; done
 """
-JOB_VARIABLES = {"JOB_ID", "JOB_ATTEMPT", "JOB_STORAGE"}  # they mark the processes of a job
+# They mark the processes of a job and say where its files are.
+JOB_VARIABLES = {"JOB_ID", "JOB_ATTEMPT", "JOB_STORAGE", "JOB_FILES"}
 DETACHED = "TAILBOARD_DETACHED"  # marks a worker that a job has started and that outlives it
 # Variables that have no effect on a shell, so the shim can have them, too.
 SHARED_VARIABLES = (*map(os.fsencode, sorted(JOB_VARIABLES)), b"PWD")

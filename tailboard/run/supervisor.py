@@ -11,14 +11,17 @@ from contextlib import contextmanager, suppress
 from tailboard import intervals
 from tailboard.errors import JobDamaged
 from tailboard.folder.claim import Claim
+from tailboard.folder.files_folder import FilesCount
 from tailboard.folder.secret_params import drop_params_if_started
 from tailboard.job import Job
+from tailboard.job_files import MAX_LISTED
 from tailboard.journal import Outcome
 from tailboard.judge import RETRIED, Verdict
 from tailboard.program_log import RepeatedErrors
+from tailboard.run.end_steps import FilesCounting, LogMasking
+from tailboard.run.files_meter import FilesMeter
 from tailboard.run.hint import HINT_BYTES, find_hint
 from tailboard.run.job_limits import JobLimits
-from tailboard.run.log_masking import LogMasking
 from tailboard.run.processes import PeakMemory
 from tailboard.run.running import Running
 from tailboard.run.terminator import Terminator
@@ -29,10 +32,8 @@ from tailboard.workers import FENCED_REASON
 
 log = logging.getLogger("worker")
 
-NO_HOLES_REASON = (
-    "its log exceeded TAILBOARD_LOG_MAX_BYTES ({}), and this file system cannot free the oldest "
-    "part"
-)
+NO_HOLES_REASON = "its log exceeded {} ({}), and this file system cannot free the oldest part"
+FILES_REASON = "its files exceeded TAILBOARD_FILES_MAX_BYTES ({:,} bytes)"
 # Tries to mask a log, RETRY_DELAY apart. Then the end is recorded although the disk does not work.
 MASK_TRIES = 30
 # Some processes of such a job may still have to be killed.
@@ -55,7 +56,7 @@ class Supervisor:
         ended. `wake` ends the pause of the worker's loop; any thread can call it."""
         self.terminator, self.limits = Terminator(tracking_env), JobLimits(settings.memory)
         self.log_max_bytes, self.notify = settings.log_max_bytes, notify
-        self.wake = wake
+        self.wake, self.files_meter = wake, FilesMeter(settings.files_max_bytes)
         self.running: dict[str, Running] = {}  # by job ID
         self.next_poll = 0.0  # on the monotonic clock
         self.errors = RepeatedErrors(log)  # by job
@@ -65,12 +66,13 @@ class Supervisor:
     def add(self, entry: Running) -> None:
         self.running[entry.job.id] = entry
         self.sampler.add(entry)
+        self.files_meter.add(entry.job.id, entry.claim.folder)
 
     def busy_slots(self) -> int:
         """How many jobs hold a slot. A job that has ended holds none, even if its end is still to
         be recorded."""
         ended = [entry for entry in self.running.values() if entry.ended]
-        over = [e for e in ended if e.verdict or e.retry_at or (e.masking and not e.keeps_slot)]
+        over = [e for e in ended if e.verdict or e.retry_at or (e.end_steps and not e.keeps_slot)]
         return len(self.running) - len(over)
 
     def reap(self) -> None:
@@ -95,7 +97,7 @@ class Supervisor:
             self.next_poll = now + intervals.POLL_INTERVAL
         self.terminator.begin_pass()
         for entry in list(self.running.values()):
-            if now >= entry.retry_at and not (entry.masking and not entry.masking.is_done):
+            if now >= entry.retry_at and all(step.is_done for step in entry.end_steps):
                 with self._isolated(entry):
                     self._check_job(entry, now, is_due, cancels_all)
 
@@ -132,7 +134,8 @@ class Supervisor:
 
     def _supervise(self, entry: Running, now: float, cancels_all: bool) -> None:
         """End the job if this was requested or its time is up, kill it if it has not ended by then,
-        and sample and trim its log. Ending comes first, so that no other error can prevent it."""
+        and check its log and its files. Ending comes first, so that no other error can prevent
+        it."""
         claim, job = entry.claim, entry.job
         if not claim.is_there():
             raise FileNotFoundError(job.id)
@@ -147,8 +150,19 @@ class Supervisor:
         elif cancels_all:
             self._stop_job(entry, Status.CANCELLED, "its worker was stopped")
         drop_params_if_started(claim.folder, job, claim.attempt.number)
-        if not claim.sample_and_trim(self.log_max_bytes) and not entry.kill_at:
-            self._stop_job(entry, Status.FAILED, NO_HOLES_REASON.format(self.log_max_bytes))
+        limit = self._log_limit(job)
+        if not claim.sample_and_trim(limit) and not entry.kill_at:
+            setting = "its log_max_bytes" if job.log_max_bytes else "TAILBOARD_LOG_MAX_BYTES"
+            self._stop_job(entry, Status.FAILED, NO_HOLES_REASON.format(setting, limit))
+        if self.files_meter.is_exceeded(job.id) and not entry.kill_at:
+            reason = FILES_REASON.format(self.files_meter.limit)
+            with suppress(OSError):  # the disk may be full by now
+                claim.write_notice(f"tailboard: {reason}")
+            self._stop_job(entry, Status.FAILED, reason)
+
+    def _log_limit(self, job: Job) -> int:
+        """How much of a job's log is kept on the disk."""
+        return min(job.log_max_bytes or self.log_max_bytes, self.log_max_bytes)
 
     def _stop_job(self, entry: Running, status: Status, reason: str) -> None:
         """End a job that was not cancelled. Its journal keeps the reason in case this worker dies
@@ -183,6 +197,8 @@ class Supervisor:
             return
         if not self._is_masked(entry, keeps_slot=verdict.status is Status.QUEUED):
             return
+        if verdict.status is not Status.QUEUED and not self._has_counted_files(entry):
+            return
         self._complete_outcome(entry, verdict.outcome)
         if has_not_started and verdict.status is Status.FAILED:
             with suppress(OSError):  # the log itself may be the cause
@@ -209,14 +225,29 @@ class Supervisor:
         entry.masking = LogMasking(entry.claim, self.wake)
         return False
 
+    def _has_counted_files(self, entry: Running) -> bool:
+        """Are the job's files counted? If not, a thread counts them, and the job is judged again
+        after that. The end of a job without files does not wait for a thread."""
+        counting, entry.counting = entry.counting, None
+        if counting is not None:
+            entry.files = counting.result or FilesCount(MAX_LISTED, 0)
+        elif entry.files is None and entry.claim.remove_empty_files():
+            entry.files = FilesCount(0, 0)
+        if entry.files is None:
+            entry.counting = FilesCounting(entry.claim, self.wake)
+        return entry.files is not None
+
     def _complete_outcome(self, entry: Running, outcome: Outcome) -> None:
-        """Add the job's resource usage, and the log line that explains a failure; trim its log, in
-        case it has grown since the last poll."""
+        """Add the job's resource usage and its files, and the log line that explains a failure;
+        trim its log, in case it has grown since the last poll."""
         outcome.cpu_seconds, outcome.max_rss_bytes = entry.usage
         self.sampler.end(entry.job.id, outcome.cpu_seconds)
-        if entry.claim.log_usage() > self.log_max_bytes:
+        if entry.files is not None:
+            outcome.add_files(*entry.files)
+        limit = self._log_limit(entry.job)
+        if entry.claim.log_usage() > limit:
             with suppress(OSError):  # its end must be recorded in any case
-                entry.claim.sample_and_trim(self.log_max_bytes)
+                entry.claim.sample_and_trim(limit)
         if outcome.status in RETRIED and outcome.hint is None:
             attempt = entry.claim.attempt.number
             outcome.hint = find_hint(entry.claim.read_log_end(HINT_BYTES), attempt)
@@ -276,3 +307,4 @@ class Supervisor:
         entry.claim.release()
         self.limits.release(entry.job)
         del self.running[entry.job.id]
+        self.files_meter.remove(entry.job.id)

@@ -54,7 +54,7 @@ UNITS = {"s": 1, "m": 60, "h": 3_600, "d": 86_400}  # seconds
 RFC_3339 = re.compile(
     "[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}([.][0-9]{1,6})?(Z|[+-][0-9]{2}:[0-9]{2})"
 )
-VARIABLE = re.compile(r"^(?!TAILBOARD_|JOB_ID|JOB_ATTEMPT|JOB_STORAGE)[^\x00=]+$")
+VARIABLE = re.compile(r"^(?!TAILBOARD_|JOB_ID|JOB_ATTEMPT|JOB_STORAGE|JOB_FILES$)[^\x00=]+$")
 SINCE = "like 30s, 5m, 2h or 1d, or a timestamp like 2026-11-23T18:00:00Z"
 NEEDLE = "1 to 200 characters of one line"
 TARGET = f"^(?:{TARGET_NAME_RE.pattern}|{URL_RE.pattern})$"
