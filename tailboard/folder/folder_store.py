@@ -22,6 +22,7 @@ from dataclasses import replace
 from typing import Any
 
 from tailboard.chains import next_job, next_key, not_started
+from tailboard.disk_space import Space
 from tailboard.errors import (
     JobDamaged,
     JobError,
@@ -534,6 +535,9 @@ class FolderStore(JobFolders):
         return []
 
     # The storage itself
+
+    def space(self) -> Space | None:
+        return Space.of(self.root)
 
     def describe(self) -> dict[str, Any]:
         return {"kind": "folder"}
