@@ -90,6 +90,7 @@ from tailboard.web.notifications import (
 )
 from tailboard.web.openapi import describe_operations
 from tailboard.web.problems import add_error_handlers
+from tailboard.web.prune import list_prunable
 from tailboard.web.queues import Queues
 from tailboard.web.requests import (
     canonical,
@@ -210,6 +211,12 @@ def bulk() -> Response | dict[str, Any]:
     if query.all:
         return choose_all(query)
     return choose(query, BULK_LIMIT, time.monotonic() + BULK_TIME).as_answer(query)
+
+
+@routes.get("/prune")
+def prune() -> dict[str, Any]:
+    """The ended jobs that would be deleted now, and why."""
+    return list_prunable()
 
 
 @routes.get("/names")

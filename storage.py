@@ -64,10 +64,10 @@ Which file of tailboard/ contains what:
     settings.py, program_log.py     the settings from the environment; the log of the program
     intervals.py                    the times that tests change
     addresses.py                    the addresses at which servers can listen
-    disk_space.py                   the free space of a file system
     notices.py, notify_rules.py     what was noticed about a job; who is notified of what
     workers.py, keys.py             records of workers and pauses; Idempotency-Keys
     order.py                        limits, keys, and jobs that wait for others
+    keep_rules.py, prune_pass.py    which ended jobs are deleted, and in which order
     sessions.py, audit.py           people who stay signed in; who did what
     access_role.py, proxy_headers.py    what a visitor may do; whom a proxy has signed in
     notifier.py, wake_pipe.py, slices.py     waiting for changes; work in short slices
@@ -85,16 +85,16 @@ machines/ only if the storage is in Redis.
 from __future__ import annotations
 
 import re
-from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Container, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
 from tailboard.audit import AuditFilter, AuditPage, Entry
-from tailboard.disk_space import Space
 from tailboard.folder.access import naming_setting
 from tailboard.folder.claim import Claim
 from tailboard.folder.folder_store import FolderStore
 from tailboard.job import Job
 from tailboard.job_files import FileListing, OpenFile
+from tailboard.keep_rules import Prunable
 from tailboard.logs import Log
 from tailboard.notices import NoticeRecord, Request
 from tailboard.notifier import Notifier
@@ -246,6 +246,15 @@ class Jobs(Protocol):
     def delete(self, job_id: str) -> None:
         """Delete a job with its log (finished -> deleted), durably. JobNotFound; WrongState if it
         has not ended or its end is being recorded."""
+
+    def prunable(self, days: int, max_bytes: int) -> Iterator[Collection[Prunable]]:
+        """The jobs that `WorkerStore.prune` would delete now if it could delete any number in an
+        hour, also those whose log is being read. Yields what it has found so far, after each small
+        part of the work; the first call in a process reads the record of each ended job. One thread
+        at a time may use it."""
+
+    def waiting_for(self, job_id: str) -> str | None:
+        """A job that waits for this one and has not ended; None if there is none."""
 
     def fire(
         self, command: SavedCommand, seen: Schedule, decision: ScheduleDecision, job: Job | None
@@ -443,6 +452,9 @@ class SavedCommands(Protocol):
         """All saved commands, by name. Damaged ones are omitted, and reported by
         `Health.unreadable`."""
 
+    def names(self) -> Sequence[str]:
+        """The names of all saved commands, also of damaged ones."""
+
     def list_states(self) -> Sequence[SavedState]:
         """The same, each with its schedule and its runs, in few requests to a server."""
 
@@ -486,10 +498,6 @@ class Health(Protocol):
     def unreadable(self) -> Sequence[str]:
         """The damaged jobs folders, workers, saved commands and schedules, which were omitted, each
         as "NAME: reason", sorted."""
-
-    def space(self) -> Space | None:
-        """The space of the file system with the jobs; None if it is not known here, as with
-        Redis."""
 
     def describe(self) -> dict[str, Any]:
         """`kind` ("folder" or "redis") and what else is known about the storage, as JSON; for Redis
@@ -575,11 +583,12 @@ class WorkerStore(Store, Protocol):
         session. They differ for each job, and between a storage and a copy of it."""
 
     def prune(self, days: int, max_bytes: int, audit_days: int = 0) -> Iterator[None]:
-        """Delete jobs that ended more than `days` days ago (0: no limit). If the logs of all jobs
-        exceed `max_bytes` on the disk (0: no limit), trim the large ones and then delete the oldest
-        jobs that ended more than an hour ago. Skips jobs whose log is being read. Also deletes
-        half-made jobs, and lines of the audit log after `audit_days` days. Does nothing by age
-        while the clock cannot be trusted, see Retention.
+        """Delete the ended jobs that the rules of keep_rules.py no longer keep: jobs that ended
+        more than `days` days ago (0: no limit) or have too many newer runs, and, if the logs and
+        files of all jobs exceed `max_bytes` on the disk (0: no limit) even after the large logs
+        were trimmed, the oldest. Skips jobs whose log is being read. Also deletes half-made jobs,
+        and lines of the audit log after `audit_days` days. Does nothing by age while the clock
+        cannot be trusted, see Retention.
         A generator, so that the caller can spread the work over time; if another worker is pruning,
         it ends at once."""
 

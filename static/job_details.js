@@ -7,6 +7,7 @@ import {
   formatCount,
   formatDuration,
   formatMoment,
+  formatRoughly,
   formatStatus,
 } from "./format.js";
 import { jobLink, linkIds } from "./job_links.js";
@@ -14,6 +15,8 @@ import { orderRows, relatedJobs } from "./job_order.js";
 import { endLine } from "./job_reason.js";
 import { noticesTable } from "./notice_words.js";
 import { savedLink } from "./saved_text.js";
+
+const HOUR = 3_600_000; // milliseconds
 
 /** A time in words. Its tooltip has the time as the API writes it, in UTC. */
 function timeHtml(text, now) {
@@ -83,6 +86,30 @@ function timeRows(job, now) {
   ];
 }
 
+/** When the job is deleted, and why then; or why it is kept. The tooltip has the local time. */
+function retentionHtml(retention, now) {
+  if (!retention) {
+    return "";
+  }
+  const reason = escapeHtml(retention.reason);
+  if (!retention.delete_at) {
+    return reason;
+  }
+  const time = new Date(retention.delete_at);
+  const left = time - now < HOUR ? "soon" : `in ${formatLeft(time - now)}`;
+  const at = escapeHtml(retention.delete_at);
+  const tooltip = escapeHtml(time.toLocaleString());
+  return `deleted <time datetime="${at}" title="${tooltip}">${left}</time>: ${reason}`;
+}
+
+function formatLeft(milliseconds) {
+  const days = Math.floor(milliseconds / (24 * HOUR));
+  if (days === 0) {
+    return formatRoughly(milliseconds);
+  }
+  return days === 1 ? "1 day" : `${formatCount(days)} days`;
+}
+
 /** The job or the saved command that the job was made from. */
 function originRows({ saved, rerun_of: rerunOf }, titleOf) {
   const name = escapeHtml(saved);
@@ -105,6 +132,7 @@ export function detailsHtml(job, revealed, now, known = new Map()) {
     ["Reason", linkIds(job.reason, titleOf)],
     ...orderRows(job, relatedJobs(job, known.values()), titleOf),
     ...timeRows(job, now),
+    ["Retention", retentionHtml(job.retention, now)],
     ...textRows(job),
   ]
     .filter(([, html]) => html)

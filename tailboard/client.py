@@ -172,6 +172,11 @@ class Client(HttpClient):
         query = {**filters, "to": action, "all": 1}
         return self.json("GET", "/bulk", "ids", "left_out", query=query, is_long=True)
 
+    def prunable(self) -> Json:
+        """The ended jobs that would be deleted now: `jobs`, each with the reason, their `bytes`,
+        and `complete`. This deletes nothing. Pass its `bulk` to `delete` of these jobs."""
+        return self.json("GET", "/prune", "jobs", "bytes", "complete", "bulk")
+
     # --- Logs ---
 
     def logs(self, job_id: str, *, tail: int = 1_000, since: str | None = None) -> str:

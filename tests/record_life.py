@@ -22,9 +22,8 @@ from typing import Any, NamedTuple
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from tailboard import intervals
+from tailboard import intervals, keep_rules
 from tailboard.files import append_line
-from tailboard.folder import retention
 from tailboard.folder.folder_store import FolderStore
 from tailboard.job import Job
 from tailboard.journal import Outcome
@@ -308,7 +307,7 @@ def is_pruned(life: Life) -> None:
     job = life.submit("echo some output")
     life.run()
     life.recorder.mark("deleting", id=job.id)
-    retention.MIN_KEPT = 0.0  # as if it had ended long ago
+    keep_rules.MIN_KEPT = 0.0  # as if it had ended long ago
     for _ in life.store.prune(days=0, max_bytes=1):
         pass
     assert life.store.list()[0] == [], "otherwise the scene would record no deletion"

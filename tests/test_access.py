@@ -118,6 +118,7 @@ LEAST_ROLES = {
     "PUT /notifications/targets/{target}": "all",
     "POST /notifications/test": "all",
     "GET /openapi.json": "read",
+    "GET /prune": "read",
     "GET /queues": "read",
     "PUT /queues/{queue}": "all",
     "DELETE /queues/{queue}/pause": "all",

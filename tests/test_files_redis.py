@@ -439,7 +439,7 @@ def test_a_new_end_does_not_wait_for_files_that_redis_has_lost(
 def test_a_job_is_not_pruned_while_one_of_its_files_is_read(
     machine: RedisMachine, start: Callable[..., Claim], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("tailboard.folder.retention.MIN_KEPT", 0.0)
+    monkeypatch.setattr("tailboard.keep_rules.MIN_KEPT", 0.0)
     claim = start()
     put(claim.folder, CONTENTS)
     with claim.open_log_for_append() as log:

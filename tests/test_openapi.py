@@ -221,6 +221,8 @@ def call_jobs(models: Any, served: Site, call: Caller) -> str:
     listed = call("list_jobs", status=models.Status.FAILED, q="generated", since="1d", limit=1)
     assert [each.id for each in listed.jobs] == [job.id] and listed.counts.failed >= 1
     assert "generated" in [each.name for each in call("list_names").names]
+    assert call("get_job", job.id).retention.delete_at.tzinfo
+    assert call("list_prunable").jobs == []
     assert call("list_failures", since="1d").failures[0].newest.finished_at
     again = call("rerun_job", job.id, expect=201)
     assert again.rerun_of == job.id

@@ -1487,7 +1487,7 @@ def ended(store: WorkerStore, claim: Callable[[], Claim]) -> Callable[..., str]:
 @pytest.fixture
 def long_ago(monkeypatch: pytest.MonkeyPatch) -> None:
     """Lets jobs be deleted to save bytes, as if they had ended more than an hour ago."""
-    monkeypatch.setattr("tailboard.folder.retention.MIN_KEPT", 0.0)
+    monkeypatch.setattr("tailboard.keep_rules.MIN_KEPT", 0.0)
 
 
 def prune(store: WorkerStore, days: int, max_bytes: int) -> None:

@@ -14,8 +14,8 @@ from tailboard.explain.log_lines import LineReader
 from tailboard.explain.normal import line_key
 from tailboard.explain.part import Place
 from tailboard.job import Job
+from tailboard.keep_rules import title_of
 from tailboard.logs import Log
-from tailboard.notify.history import title_of
 from tailboard.status import FINISHED
 
 MOST_LINES = 50_000  # of each log that are compared; the common beginning does not count

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from itertools import islice
 
 from tailboard.job import Job
-from tailboard.notify.history import Run, group_of
+from tailboard.keep_rules import group_of
+from tailboard.notify.history import Run
 from tailboard.notify.usual import RUNS_COUNTED
 from tailboard.status import Status
 

@@ -15,7 +15,8 @@ from tailboard.explain.estimator import Estimate, Estimator, Limits
 from tailboard.explain.profiles import Profiles
 from tailboard.explain.reference import Reference
 from tailboard.job import Job
-from tailboard.notify.history import History, Run, group_of
+from tailboard.keep_rules import group_of
+from tailboard.notify.history import History, Run
 from tailboard.status import Status
 
 LIMITS = Limits(window=256 << 10, matches=400, samples=500)

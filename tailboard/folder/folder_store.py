@@ -3,7 +3,7 @@
 It builds on job_folders.py, which finds, reads, lists and moves jobs. Its parts are claim.py (one
 job and its locks), backlog.py (the queues), turns.py (limits, keys, order), lanes.py, limits.py,
 orphans.py, cancel.py, pruning.py, worker_files.py, pauses.py, session_files.py, audit_files.py,
-secret_params.py, job_secrets.py, notice_files.py and saved_files.py.
+secret_params.py, job_secrets.py, notice_files.py, remover.py and saved_files.py.
 
 The docstring of storage.py describes the files on disk and the rules for locks and crashes; read it
 first."""
@@ -16,13 +16,18 @@ import json
 import logging
 import os
 import time
-from collections.abc import Container, Iterable, Iterator, Sequence
+from collections.abc import (
+    Collection,
+    Container,
+    Iterable,
+    Iterator,
+    Sequence,
+)
 from contextlib import suppress
 from dataclasses import replace
-from typing import Any
+from typing import Any, BinaryIO
 
 from tailboard.chains import next_job, next_key, not_started
-from tailboard.disk_space import Space
 from tailboard.errors import (
     JobDamaged,
     JobError,
@@ -35,20 +40,18 @@ from tailboard.errors import (
 from tailboard.files import (
     append_line,
     fsync_folder,
-    is_damage,
     make_empty,
     make_once,
     open_private,
     open_regular,
     read_small,
     remove_tree,
-    remove_tree_in_steps,
     write_new,
 )
 from tailboard.folder.audit_files import AuditFiles
 from tailboard.folder.backlog import Backlog
 from tailboard.folder.cancel import cancel, cancel_queued
-from tailboard.folder.claim import APPEND_FLAGS, Claim, lock_queued, lock_times
+from tailboard.folder.claim import Claim, lock_queued, lock_times
 from tailboard.folder.deletions import Deletions
 from tailboard.folder.job_folders import JobFolders, fill_running
 from tailboard.folder.key_files import KeyFiles
@@ -57,7 +60,8 @@ from tailboard.folder.limits import LimitFiles
 from tailboard.folder.notice_files import NAMED_URLS, NoticeFiles
 from tailboard.folder.orphans import Orphans
 from tailboard.folder.pauses import PauseFiles
-from tailboard.folder.pruning import Pruning
+from tailboard.folder.pruning import Pruning, SavedRules
+from tailboard.folder.remover import Remover
 from tailboard.folder.saved_files import SavedFiles
 from tailboard.folder.secret_params import seal_params
 from tailboard.folder.session_files import SessionFiles
@@ -66,9 +70,11 @@ from tailboard.folder.worker_files import WorkerFiles
 from tailboard.job import RECORD, VERSION, IfBusy, Job
 from tailboard.journal import Attempt, Outcome
 from tailboard.judge import Verdict, delay_before_start
+from tailboard.keep_rules import Prunable
 from tailboard.notices import Kind, Request
 from tailboard.notifier import Notifier
 from tailboard.order import RunningJob
+from tailboard.prune_pass import dry_run
 from tailboard.saved_command import SavedCommand
 from tailboard.schedules import SCHEDULE, Schedule, ScheduleDecision, firing_key
 from tailboard.sealed import Sealer
@@ -101,10 +107,12 @@ class FolderStore(JobFolders):
         self.saved = SavedFiles(self.root, self.errors, self.names_in)
         self._keys = KeyFiles(self.root, self.get)
         self._deletions = Deletions(self.root)
+        self._remover = Remover(self.root, self.notices, self._deletions)
         self._workers = WorkerFiles(self.root, self.boot, self.pid_namespace, self.errors)
         self._orphans = Orphans(self, self._workers)
         self._turns = Turns(self, self.limits)
         self._backlog = Backlog(self, self.pauses, self._turns)
+        self._pruning = Pruning(self, self._remover.delete, self.saved_rules())
 
     # Submitting
 
@@ -112,24 +120,29 @@ class FolderStore(JobFolders):
         check_queue(job.queue)
         job = replace(job, id=new_id(), submitted_at=utc())
         if key is None:
-            self._check_parents(job)
-            return self._enqueue_in_turn(job)
+            with self._pruning.awaited.keep_parents(job):
+                self._check_parents(job)
+                return self._enqueue_in_turn(job)
         with open(open_regular(self._keys.path(key), os.O_RDWR | os.O_CREAT), "r+b") as file:
             fcntl.flock(file, fcntl.LOCK_EX)
             known = self._keys.find(key, job, request)
             if known is not None:
                 return replace(known, is_repeat=True)
-            self._check_parents(job)
-            if job.if_busy == IfBusy.SKIP:  # before the key names a job
-                self._turns.check_key(job)
-            # Write the ID before the job exists: after a crash here the key names no job, and a
-            # client may use it again.
-            file.truncate()  # the hash of an earlier request must not follow the ID
-            file.write(f"{job.id} {request or ''}".strip().encode())
-            file.flush()
-            os.fsync(file.fileno())
-            fsync_folder(f"{self.root}/keys")  # otherwise a power cut could lose the key
-            return self._enqueue_in_turn(job)
+            with self._pruning.awaited.keep_parents(job):
+                self._check_parents(job)
+                if job.if_busy == IfBusy.SKIP:  # before the key names a job
+                    self._turns.check_key(job)
+                self._write_key(file, f"{job.id} {request or ''}".strip())
+                return self._enqueue_in_turn(job)
+
+    def _write_key(self, file: BinaryIO, text: str) -> None:
+        """Write the ID before the job exists: after a crash here the key names no job, and a client
+        may use it again."""
+        file.truncate()  # the hash of an earlier request must not follow the ID
+        file.write(text.encode())
+        file.flush()
+        os.fsync(file.fileno())
+        fsync_folder(f"{self.root}/keys")  # otherwise a power cut could lose the key
 
     def _check_parents(self, job: Job) -> None:
         """ValueError if a job that this one waits for does not exist."""
@@ -425,47 +438,12 @@ class FolderStore(JobFolders):
         if status not in FINISHED:
             raise cannot_delete(job_id, status)
         try:
-            for _ in self._delete(status, folder):
+            for _ in self._remover.delete(status, folder):
                 pass
         except FileNotFoundError:
             raise JobNotFound(f"there is no job {job_id!r}") from None
         except BlockingIOError:
             raise WrongState(f"job {job_id} is being recorded; try again") from None
-
-    def _delete(self, status: Status, folder: str) -> Iterator[None]:
-        """Delete the ended job in this folder and count it, in steps. BlockingIOError if it is
-        locked, for example while its end is being recorded. After the first step the job is
-        deleted; the others remove its files, of which it can have millions."""
-        grave = self._bury(folder)
-        for name in ("output.log", "journal"):  # a full disk then has room for what follows
-            with suppress(OSError):
-                os.unlink(f"{grave}/{name}")
-        self.notices.forget(os.path.basename(folder))
-        self._deletions.count(status)
-        yield
-        with suppress(OSError):  # retention tries again
-            yield from remove_tree_in_steps(grave)
-
-    def _bury(self, folder: str) -> str:
-        """Move the folder of an ended job where nobody reads it, durably. Returns its new path."""
-        journal = None
-        try:
-            journal = open_regular(f"{folder}/journal", APPEND_FLAGS)
-        except OSError as error:
-            if not is_damage(error):
-                raise
-            # The journal is missing or damaged, so no process can hold its lock.
-        try:
-            if journal is not None:
-                fcntl.flock(journal, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            grave = f"{self.root}/tmp/{os.path.basename(folder)}.deleted"
-            os.rename(folder, grave)
-            # Otherwise a power cut could bring the job back without its journal, and it would run.
-            fsync_folder(f"{self.root}/tmp")
-        finally:
-            if journal is not None:
-                os.close(journal)
-        return grave
 
     def finished_totals(self) -> dict[Status, int]:
         deleted = self._deletions.totals()
@@ -473,7 +451,18 @@ class FolderStore(JobFolders):
         return {status: here[status] + deleted.get(status, 0) for status in FINISHED}
 
     def prune(self, days: int, max_bytes: int, audit_days: int = 0) -> Iterator[None]:
-        return Pruning(self, self._delete).run(days, max_bytes, audit_days)
+        return self._pruning.run(days, max_bytes, audit_days)
+
+    def saved_rules(self) -> SavedRules:
+        """Whose rules decide how long a job of a saved command is kept."""
+        return SavedRules(self.saved)
+
+    def prunable(self, days: int, max_bytes: int) -> Iterator[Collection[Prunable]]:
+        facts = self._pruning.facts_of_reader(days, max_bytes)
+        return dry_run(lambda: self._pruning.scan(measures_logs=True), facts, trims=True)
+
+    def waiting_for(self, job_id: str) -> str | None:
+        return self._pruning.awaited.waiting().get(job_id)
 
     # Saved commands
 
@@ -535,9 +524,6 @@ class FolderStore(JobFolders):
         return []
 
     # The storage itself
-
-    def space(self) -> Space | None:
-        return Space.of(self.root)
 
     def describe(self) -> dict[str, Any]:
         return {"kind": "folder"}

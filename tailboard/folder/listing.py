@@ -32,6 +32,8 @@ class IDs(Sequence[str]):
             yield self._joined[begin : begin + self.LENGTH]
 
     def __eq__(self, other: object) -> bool:
+        if isinstance(other, IDs):
+            return self._joined == other._joined
         return isinstance(other, Sequence) and list(self) == list(other)
 
 

@@ -88,6 +88,10 @@ class SavedFiles:
             known = self._commands[name] = (stamp, command)
         return known[1]
 
+    def names(self) -> Sequence[str]:
+        files = self._list_names(f"{self.root}/saved", is_json_name)
+        return [name.removesuffix(".json") for name in files]
+
     def list(self) -> Sequence[SavedCommand]:
         found = []
         for file_name in self._list_names(f"{self.root}/saved", is_json_name):

@@ -9,16 +9,14 @@ import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
-from datetime import UTC, datetime
 from typing import Any
 
 from tailboard import values
 from tailboard.chains import next_key
-from tailboard.errors import JobError
 from tailboard.files import SMALL_FILE
 from tailboard.folder.claim import read_cancel_request
 from tailboard.folder.job_folders import LOOKUPS
-from tailboard.folder.retention import Retention, Sweep
+from tailboard.folder.retention import Retention
 from tailboard.job import VERSION, Job, parse_record
 from tailboard.journal import Attempt, Outcome, parse_journal
 from tailboard.judge import Verdict, delay_before_start, judge
@@ -45,7 +43,6 @@ from tailboard.machines.messages import (
     Taken,
 )
 from tailboard.machines.next_runs import JOB_WITH_KEY, NextRun
-from tailboard.machines.redis_jobs import SEARCH_STEP
 from tailboard.machines.redis_link import Command
 from tailboard.machines.redis_store import RedisStore, rules_word, submit_arguments
 from tailboard.status import FINISHED, Status
@@ -329,41 +326,10 @@ class RedisMachines(RedisStore):
     def prune(
         self, retention: Retention, days: int, max_bytes: int, audit_days: int
     ) -> Iterator[None]:
-        if retention.believes_clock():
+        trusts_clock = retention.believes_clock()
+        if trusts_clock:
             yield from self.audit.prune(audit_days, self.now())
-        oldest = self.now() - days * 86_400 if days and retention.believes_clock() else 0.0
-        if not oldest and not max_bytes:
-            return
-        day = f"{datetime.fromtimestamp(oldest, UTC):%Y%m%d}-99"
-        before = None if max_bytes else day.encode()
-        total = sum(self.finished_totals().values())
-        sweep = Sweep(max_bytes, oldest, retention, total)  # Redis keeps only the end of each log
-        while ids := self.ids_before(before, SEARCH_STEP, None):
-            before = ids[-1]
-            now = self.now()
-            for job in self.load(self.link.checked(ids)):
-                if job.status in FINISHED:
-                    self._prune_job(sweep, job, now)
-            yield
-        sweep.write_log()
-
-    def _prune_job(self, sweep: Sweep, job: Job, now: float) -> None:
-        size = job.log_size - job.log_start
-        sweep.kept += size
-        ended_at = now
-        with suppress(ValueError):  # of a damaged journal
-            ended_at = parse_time(job.finished_at or job.submitted_at or "")
-        bound = sweep.bound(ended_at, now)
-        if bound is None or self._is_read(job.id):
-            return
-        if bound == "age":
-            sweep.retention.count_deleted()
-        with suppress(JobError):
-            self.delete(job.id)
-            sweep.count_deleted(job.id, job.status, size, bound)
-
-    def _is_read(self, job_id: str) -> bool:
-        return bool(self.link.ask(("EXISTS", self.link.key(f"reading:{job_id}")))[0])
+        yield from self.pruning.run(retention, days, max_bytes, trusts_clock)
 
 
 def noticed(entry: SpoolEntry, job: Job) -> tuple[str, str, int]:

@@ -105,6 +105,9 @@ class RedisSaved:
             self._errors.resolved(thing)
         return found
 
+    def names(self) -> Sequence[str]:
+        return sorted(name.decode(errors="replace") for name in self._read_all())
+
     def list_states(self) -> Sequence[SavedState]:
         commands = self.list()
         names = [command.saved for command in commands]

@@ -6,7 +6,7 @@ import errno
 import logging
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from math import inf
@@ -23,6 +23,7 @@ from tailboard.errors import (
 from tailboard.folder.folder_store import SECRET_BYTES
 from tailboard.folder.secret_params import NO_SHARED_KEY
 from tailboard.job import Job, encode_record
+from tailboard.keep_rules import Prunable
 from tailboard.keys import check_request, earlier_key, hash_key, is_same_run
 from tailboard.machines.answers import (
     ended_line,
@@ -36,6 +37,7 @@ from tailboard.machines.redis_jobs import RedisJobs
 from tailboard.machines.redis_limits import RedisLimits
 from tailboard.machines.redis_notices import RedisNotices
 from tailboard.machines.redis_pauses import RedisPauses
+from tailboard.machines.redis_pruning import RedisPruning
 from tailboard.machines.redis_saved import RedisSaved
 from tailboard.machines.redis_sessions import RedisSessions
 from tailboard.machines.shared_key import SharedKey
@@ -76,6 +78,7 @@ class RedisStore(RedisJobs):
         self.audit = RedisAudit(self.link)
         self.notices = RedisNotices(self.link)
         self.saved = RedisSaved(self.link, self._errors)
+        self.pruning = RedisPruning(self, self.saved)
 
     def close(self) -> None:
         self.feed.close()
@@ -85,9 +88,6 @@ class RedisStore(RedisJobs):
         return self.link.now()
 
     # Condition
-
-    def space(self) -> None:
-        """The jobs are in Redis, whose memory `describe` reports."""
 
     def check_writable(self) -> None:
         self.link.ask(("SET", self.link.key("check"), "x", "EX", 1))
@@ -192,6 +192,12 @@ class RedisStore(RedisJobs):
         start."""
         answer: bytes = self.link.run("override", job_id, found, token, to, line, delay, cancel)
         return answer == b"done"
+
+    def prunable(self, days: int, max_bytes: int) -> Iterator[Collection[Prunable]]:
+        return self.pruning.prunable(days, max_bytes)
+
+    def waiting_for(self, job_id: str) -> str | None:
+        return self.pruning.awaited.waiting_for(job_id)
 
     def delete(self, job_id: str) -> None:
         self.status(job_id)

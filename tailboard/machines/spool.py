@@ -6,6 +6,7 @@ import errno
 import json
 import os
 import re
+import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
@@ -35,12 +36,14 @@ from tailboard.folder.folder_store import FolderStore
 from tailboard.folder.job_folders import LOOKUPS
 from tailboard.folder.job_secrets import JobSecrets
 from tailboard.folder.lanes import Entry
+from tailboard.folder.pruning import SavedRules
 from tailboard.folder.retention import Retention
 from tailboard.folder.secret_params import FILE as SECRET_PARAMS
 from tailboard.folder.secret_params import drop_params, seal_params, unseal_params
 from tailboard.job import Job, parse_record
 from tailboard.journal import cancelled_line, parse_journal, token_in
 from tailboard.judge import Verdict
+from tailboard.keep_rules import Rules
 from tailboard.logs import Log
 from tailboard.machines.messages import (
     SPOOL_RE,
@@ -62,6 +65,35 @@ NEXT_STARTED = "next-started"  # in a job's folder: the run that follows it was 
 FILES = "files"  # in a job's folder: its files
 TIMES_KEPT = 4 << 20  # bytes of a log's samples: enough for three days with output every second
 USAGE_KEPT = 210_000  # bytes of a job's `usage`, which has MOST_RECORDS at most
+
+
+class AllNames(Mapping[str, Rules | None]):
+    """The same rules for each name."""
+
+    def __init__(self, rules: Rules) -> None:
+        self._rules = rules
+
+    def __getitem__(self, name: str) -> Rules:
+        return self._rules
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(())
+
+    def __len__(self) -> int:
+        return 0
+
+
+class RulesOfRedis(SavedRules):
+    """Redis knows the saved commands, and orders the spool to delete their jobs. Until then the
+    spool keeps them, whatever their age and number."""
+
+    RULES = Rules(keep_runs=sys.maxsize)
+
+    def all(self) -> Mapping[str, Rules | None]:
+        return AllNames(self.RULES)
+
+    def of(self, name: str) -> Rules | None:
+        return self.RULES
 
 
 class Spool(FolderStore):
@@ -161,6 +193,9 @@ class Spool(FolderStore):
         """A spool belongs to one machine, which may be renamed: a container gets a new host name
         with each start."""
         return True
+
+    def saved_rules(self) -> SavedRules:
+        return RulesOfRedis(self.saved)
 
     def start_next(self, job: Job) -> str | None:
         """Nothing to do: the report of the job's end, with which Redis records it, does it."""
@@ -455,7 +490,7 @@ class Spool(FolderStore):
         status, folder = self.locate(job_id)
         if status not in FINISHED:
             raise cannot_delete(job_id, status)
-        steps = self._delete(status, folder)
+        steps = self._remover.delete(status, folder)
         next(steps, None)
         return steps
 

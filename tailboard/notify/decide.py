@@ -10,8 +10,9 @@ from itertools import takewhile
 from storage import Store
 from tailboard.durations import format_usual
 from tailboard.job import Job
+from tailboard.keep_rules import group_of
 from tailboard.notices import Delivery, Notice
-from tailboard.notify.history import History, Run, finish_time, group_of
+from tailboard.notify.history import History, Run, finish_time
 from tailboard.notify.ping import PING_END, PING_START, ping_url
 from tailboard.notify_rules import BAD_ENDS, Event, Rule, targets_for
 from tailboard.order import replaced_by

@@ -16,8 +16,8 @@ from typing import NamedTuple
 
 import storage
 from tailboard.job import Job
+from tailboard.keep_rules import group_of, title_of
 from tailboard.status import FINISHED, Status
-from tailboard.titles import long_title
 from tailboard.values import first_id
 
 WINDOW = 14 * 86_400  # seconds since the submission of the oldest job that is remembered
@@ -59,15 +59,6 @@ def run_of(job: Job) -> Run:
         queue=job.queue,
         rerun_of=job.rerun_of,
     )
-
-
-def group_of(job: Job) -> str:
-    """What the runs of a command have in common: the name of the saved command, else the title."""
-    return job.saved or title_of(job)
-
-
-def title_of(job: Job) -> str:
-    return long_title(job.name, job.command) or job.id
 
 
 def seconds_of(job: Job) -> float | None:

@@ -15,7 +15,8 @@ from typing import NamedTuple
 import storage
 from tailboard.errors import JobNotFound
 from tailboard.job import Job
-from tailboard.notify.history import History, Run, finish_time, group_of
+from tailboard.keep_rules import group_of
+from tailboard.notify.history import History, Run, finish_time
 from tailboard.status import Status
 
 RUNS_COUNTED = 10  # the last successes of a command

@@ -172,6 +172,19 @@ JOB_OPERATIONS: dict[tuple[str, str], Operation] = {
         ),
         query=Bulk,
     ),
+    ("get", "/prune"): Operation(
+        Access.TOKEN,
+        Role.READ,
+        id="listPrunable",
+        tag="jobs",
+        summary="List the jobs that would be deleted now",
+        answers={"200": "Prunable"},
+        description=(
+            "The ended jobs that the worker deletes by and by, by the settings of the API and the "
+            "rules of jobs and saved commands, the oldest first. This deletes nothing: send one "
+            "request per job. If `complete` is false, repeat the request: the search continues."
+        ),
+    ),
     ("get", "/names"): Operation(
         Access.TOKEN,
         Role.READ,

@@ -48,6 +48,10 @@ CORES = {
     "first sample of an attempt.",
 }
 MEMORY = COUNT | {"description": "The resident memory of its processes, in total."}
+BULK = MAYBE_TEXT | {
+    "description": "For the header Tailboard-Bulk of the requests for these jobs: the audit log "
+    "then has one line for all of them."
+}
 SCHEMA_KEYS = ("type", "anyOf", "items", "additionalProperties", "$ref")  # no title, no default
 # Explains the response fields whose names are not self-explanatory.
 NOTES = {
@@ -141,6 +145,32 @@ def job_schemas() -> dict[str, Any]:
         ),
         "Counts": object_schema(**dict.fromkeys(Status, COUNT)),
         "Chosen": chosen_schema(),
+        **retention_schemas(),
+    }
+
+
+def retention_schemas() -> dict[str, Any]:
+    """When a job is deleted, and which jobs would be deleted now."""
+    size = COUNT | {"description": "Of its log and its files."}
+    return {
+        "Retention": object_schema(
+            delete_at=TIME | {"description": "Null if its age is no reason to delete it."},
+            reason=TEXT | {"description": "What it is kept for, or which limits apply."},
+        ),
+        "PrunableJob": object_schema(
+            id=TEXT,
+            title=TEXT | {"description": "The name of its saved command, or else its title."},
+            status=refer("Status"),
+            finished_at=TIME,
+            bytes=size,
+            reason=TEXT,
+        ),
+        "Prunable": object_schema(
+            jobs=array_of("PrunableJob"),
+            bytes=COUNT | {"description": "Of all these jobs."},
+            complete={"type": "boolean", "description": "False if there may be more."},
+            bulk=BULK,
+        ),
     }
 
 
@@ -150,11 +180,7 @@ def chosen_schema() -> dict[str, Any]:
         ids=TEXTS,
         left_out=COUNT | {"description": "How many jobs have already been rerun."},
         complete={"type": "boolean", "description": "False if these are only the newest jobs."},
-        bulk=MAYBE_TEXT
-        | {
-            "description": "For the header Tailboard-Bulk of the requests for these jobs: the "
-            "audit log then has one line for all of them."
-        },
+        bulk=BULK,
     )
 
 
@@ -176,6 +202,10 @@ def whole_job(job: dict[str, Any]) -> dict[str, Any]:
     whole["properties"]["usual"] = MAYBE_USUAL | {
         "description": "In the response to GET /jobs/ID: what is usual for it; null if that is "
         "not known yet."
+    }
+    whole["properties"]["retention"] = maybe("Retention") | {
+        "description": "In the response to GET /jobs/ID: when and why it is deleted; null while it "
+        "has not ended."
     }
     whole["properties"]["usage"] = maybe("Usage") | {
         "description": "In the response to GET /jobs/ID, while it is running: what its processes "
@@ -430,8 +460,6 @@ def service_schemas() -> dict[str, Any]:
             workers=COUNT,
             oldest_queued_seconds={"type": ["number", "null"]},
             unreadable=COUNT,
-            free_bytes=MAYBE_COUNT | {"description": "What the API's user can still write."},
-            total_bytes=MAYBE_COUNT | {"description": "Of the jobs folder's file system."},
             version=TEXT,
         ),
     }

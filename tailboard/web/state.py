@@ -21,6 +21,7 @@ from tailboard.settings import Settings
 from tailboard.web.bulk_memory import BulkMemory
 from tailboard.web.line_counts import LineCounts
 from tailboard.web.metrics import Metrics
+from tailboard.web.prune_search import PruneSearch
 from tailboard.web.route_match import Requirement
 from tailboard.web.saved_runs import SavedRuns
 from tailboard.web.search_turns import SearchTurns
@@ -58,6 +59,7 @@ class AppState:
         self.tests = threading.Semaphore(MOST_TESTS)
         self.sign_ins = SignInLimit()
         self.bulks = BulkMemory()
+        self.prune_search = PruneSearch(store, settings)
         self.line_counts = LineCounts()
         self.metrics = Metrics(store)
         self.history = History(store)

@@ -13,6 +13,7 @@ from tailboard.status import Status
 from tailboard.titles import short_title
 from tailboard.values import utc
 from tailboard.web.progress import ShownMarks
+from tailboard.web.retention import shown_retention
 from tailboard.web.state import state
 from tailboard.web.usual import ShownUsual
 from tailboard.web.waiting import Waiting, shown_job
@@ -38,6 +39,7 @@ def job_with_log(job: Job) -> dict[str, Any]:
     marks = shown_marks()
     usage = state().steady_usage.exactly(job)
     usual = ShownUsual(state().usual_times).on_its_own(job)
+    usual |= shown_retention(job)
     return whole_job(job) | usual | usage | marks.progress(job) | marks.results(job)
 
 

@@ -44,6 +44,8 @@
 --   replacing        a hash: for each key the last job that replaces older jobs with the key
 --   unstartable      a sorted set of queued jobs that wait for one that has not succeeded; `beat`
 --                    cancels them, even if no machine has a free slot
+--   awaiting         a hash; its field `submitted` counts the jobs that were submitted and wait for
+--                    others. If it has changed, retention looks again before it deletes a job
 --   waking           a sorted set of ended jobs for which too many jobs wait for one call; `take`
 --                    and `beat` wake the rest
 --   limits           a hash: the limits of queues, each as in the file queues/QUEUE.json
@@ -532,7 +534,10 @@ local function set_order(id, key, urgent, parents)
     add_to(P..'keyed:'..key, 0, id)
   end
   if urgent == '1' then redis.call('HSET', state, 'urgent', urgent) end
-  if parents ~= '' then redis.call('HSET', state, 'after', parents) end
+  if parents ~= '' then
+    redis.call('HSET', state, 'after', parents)
+    redis.call('HINCRBY', P..'awaiting', 'submitted', 1)
+  end
 end
 
 -- See submit.lua.
