@@ -88,11 +88,16 @@ def _remove_level(top: int, name: str) -> Iterator[None]:
 
 
 def _move(source: int, name: str, target: int, new_name: str) -> None:
-    """Move a folder from one open folder to another. A job may have removed our permissions, and
-    only a writable folder can be moved."""
-    with suppress(OSError):
+    """Move a folder from one open folder to another, and make it writable: a job may have removed
+    our permissions. A mount point is not touched before the move fails: its file system may not
+    respond."""
+    try:
+        os.rename(name, new_name, src_dir_fd=source, dst_dir_fd=target)
+    except PermissionError:  # only a writable folder can be moved
         os.chmod(name, 0o700, dir_fd=source)
-    os.rename(name, new_name, src_dir_fd=source, dst_dir_fd=target)
+        os.rename(name, new_name, src_dir_fd=source, dst_dir_fd=target)
+    with suppress(OSError):
+        os.chmod(new_name, 0o700, dir_fd=target)
 
 
 def _entries_in(fd: int) -> Iterator[tuple[str, bool]]:

@@ -11,6 +11,7 @@ RETRY_DELAY = 1.0  # until a failed step is tried again
 KILL_DELAY = 10.0  # from TERM to KILL
 CLOSE_TIME = 2.0  # for processes that still write to the log of a job with secrets
 SAMPLE_INTERVAL = 5.0  # between two samples of what jobs use, at least
+COUNT_TIME = 30.0  # for counting the files of a job that has ended
 FILES_INTERVAL = 2.0  # between measurements of a running job's files, at least
 PRUNE_TIME = 0.02  # for deleting old jobs, at each heartbeat
 FIRE_TIME = 0.1  # for starting saved commands, in one pass of the loop

@@ -240,6 +240,19 @@ def is_a_script(case: Case) -> Callable[[], None]:
     return lambda: case.check(Status.FAILED, 5, attempts=2)
 
 
+def has_files(case: Case) -> Callable[[], None]:
+    """They are kept from one attempt to the next."""
+    job = case.tallying("echo $JOB_ATTEMPT >>$JOB_FILES/a; exit $((JOB_ATTEMPT + 3))", retries=1)
+
+    def check() -> None:
+        case.check(Status.FAILED, 5, attempts=2)
+        (file,) = case.folder.glob("failed/*/*/files/*")
+        assert file.read_text() == "1\n2\n"
+        assert case.storage.get(job.id).files_count == 1
+
+    return check
+
+
 def has_a_secret(case: Case) -> Callable[[], None]:
     """It prints the secret twice in each attempt. Readers never see it, and no file has it then."""
     secrets, value = case.place / "secrets", "correct horse"
@@ -337,6 +350,7 @@ def never_started(case: Case) -> Callable[[], None]:
         is_retried,
         is_retried_later,
         is_a_script,
+        has_files,
         has_a_secret,
         has_a_secret_param,
         times_out,

@@ -8,11 +8,12 @@ import stat
 import subprocess
 import sys
 from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import Gate, Processes, wait_until
+from conftest import Gate, JobMaker, Processes, wait_until
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -24,6 +25,7 @@ from tailboard.folder.files_folder import count_files, make_files_folder, measur
 from tailboard.folder.folder_store import FolderStore
 from tailboard.folder.tree_walk import TreeWalk
 from tailboard.job import Job
+from tailboard.run import end_steps
 from tailboard.run.files_meter import SHARE, pauses_after
 from tailboard.status import Status
 
@@ -147,6 +149,21 @@ def test_a_full_disk_is_not_the_fault_of_a_job(make_disk: Callable[[int, int], A
     disk.fill_inodes()
     with pytest.raises(OSError, match="No space left"):
         make_files_folder(f"{disk.place}/job", None)
+
+
+def test_an_end_does_not_wait_for_a_count_that_hangs(
+    job_maker: JobMaker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As on a network file system that no longer responds."""
+    monkeypatch.setattr(intervals, "COUNT_TIME", 0.05)
+    claim = job_maker.running(b"")
+    with ExitStack() as stack:
+        for _ in range(4):  # others hang, too
+            stack.enter_context(end_steps.COUNTING)
+        counting = end_steps.FilesCounting(claim, lambda: None)
+        wait_until(lambda: counting.is_done)
+        assert counting.result is None
+    claim.release()
 
 
 # --- Its limit ------------------------------------------------------------------------------------

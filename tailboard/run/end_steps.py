@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 
@@ -21,7 +22,7 @@ class EndStep(ABC):
     def __init__(self, claim: Claim, on_end: Callable[[], None]) -> None:
         """`on_end` is called in that thread."""
         self._claim, self._on_end = claim, on_end
-        self.is_done = False
+        self._has_ended = False
         self.error: Exception | None = None
         threading.Thread(target=self._run, daemon=True).start()
 
@@ -30,8 +31,13 @@ class EndStep(ABC):
             self.do()
         except Exception as error:
             self.error = error
-        self.is_done = True
+        self._has_ended = True
         self._on_end()
+
+    @property
+    def is_done(self) -> bool:
+        """Has it ended?"""
+        return self._has_ended
 
     @abstractmethod
     def do(self) -> None:
@@ -46,10 +52,22 @@ class LogMasking(EndStep):
 
 
 class FilesCounting(EndStep):
-    """Counts the files of a job."""
+    """Counts the files of a job. The end of the job does not wait longer than COUNT_TIME for that:
+    the job may have left a network file system mounted that no longer responds."""
 
-    result: FilesCount | None = None
+    result: FilesCount | None = None  # None: not known (yet)
+
+    def __init__(self, claim: Claim, on_end: Callable[[], None]) -> None:
+        self._until = time.monotonic() + intervals.COUNT_TIME
+        super().__init__(claim, on_end)
+
+    @property
+    def is_done(self) -> bool:
+        return super().is_done or time.monotonic() >= self._until
 
     def do(self) -> None:
-        with COUNTING:
-            self.result = self._claim.count_files()
+        if COUNTING.acquire(timeout=intervals.COUNT_TIME):
+            try:
+                self.result = self._claim.count_files()
+            finally:
+                COUNTING.release()
