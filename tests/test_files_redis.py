@@ -91,9 +91,12 @@ def start(machine: RedisMachine) -> Callable[..., Claim]:
     return start
 
 
-def finish(claim: Claim, status: Status = Status.SUCCEEDED) -> str:
+def finish(claim: Claim, count: int | None = None) -> str:
+    """`count`: of its files, as its worker records it."""
     with claim:
-        return claim.finish(Outcome(status)).id
+        size = None if count is None else 0
+        outcome = Outcome(Status.SUCCEEDED, 0, files_count=count, files_bytes=size)
+        return claim.finish(outcome).id
 
 
 def requeue(claim: Claim) -> str:
@@ -300,6 +303,8 @@ def test_the_listing_says_what_was_sent_if_files_change_meanwhile(
     cut = found.pop(b"cut")
     assert CHUNK < len(cut) < 3 * CHUNK and (b"cut" * CHUNK).startswith(cut)
     assert found == {b"0": b"0" * CHUNK, b"grows": b"grows" * CHUNK + b"more"}
+    times = {e.path: e.modified for e in machine.redis.list_files(job_id).entries}
+    assert times[b"grows"] == (files / "grows").stat().st_mtime
     with pytest.raises(FilesElsewhere):
         machine.redis.open_file(job_id, b"linked")
 
@@ -347,14 +352,20 @@ def test_another_worker_sends_the_files_again_after_a_restart_halfway(
     assert contents(machine.redis, job_id) == CONTENTS
 
 
-@pytest.mark.parametrize("loss", ["everything", "a chunk", "another type"])
+@pytest.mark.parametrize("loss", ["everything", "a chunk", "all chunks", "another type"])
 def test_files_are_sent_again_if_redis_loses_a_part_halfway(
     machine: RedisMachine, start: Callable[..., Claim], one_chunk_a_round: None, loss: str
 ) -> None:
     claim = start()
-    put(claim.folder, CONTENTS)
+    files = {b"a": os.urandom(CHUNK)} if loss == "all chunks" else CONTENTS
+    put(claim.folder, files)
     job_id = finish(claim)
-    send_a_part(machine, job_id)
+    if loss == "all chunks":
+        machine.relay.next_beat = 0.0
+        machine.relay.round()
+        assert stored(machine, job_id).keys() == {b"0", b"next"}, "only the listing is missing"
+    else:
+        send_a_part(machine, job_id)
     link = machine.redis.link
     key = link.key(f"files:{job_id}")
     if loss == "everything":
@@ -364,7 +375,7 @@ def test_files_are_sent_again_if_redis_loses_a_part_halfway(
     if loss == "another type":
         link.ask(("SET", key, "x"))
     machine.sync()
-    assert contents(machine.redis, job_id) == CONTENTS
+    assert contents(machine.redis, job_id) == files
 
 
 @pytest.mark.parametrize("loss", ["everything", "the files"])
@@ -454,6 +465,20 @@ def test_a_job_is_not_pruned_while_one_of_its_files_is_read(
         pass
     with pytest.raises(JobNotFound):
         machine.redis.get(job_id)
+
+
+def test_files_that_redis_has_lost_are_not_reported_as_none(
+    machine: RedisMachine, start: Callable[..., Claim]
+) -> None:
+    claim = start()
+    put(claim.folder, CONTENTS)
+    job_id = finish(claim, count=4)
+    machine.sync()
+    link = machine.redis.link
+    link.ask(("UNLINK", link.key(f"files:{job_id}")))
+    for call in (machine.redis.list_files, lambda i: machine.redis.open_file(i, b"a.txt")):
+        with pytest.raises(FilesElsewhere, match=f"only on host in {machine.spool.root}/succeeded"):
+            call(job_id)
 
 
 def test_a_job_that_is_given_up_while_its_files_are_sent_has_none_in_redis(
@@ -635,6 +660,8 @@ def test_what_a_job_used_is_sent_once_a_minute_and_at_its_end(
     assert machine.redis.usage(job_id) == samples
     assert machine.redis.latest_usage([job_id, "x"]) == {job_id: samples[-2:]}
     more = write_usage(claim.folder, 4)
+    with claim.open_log_for_append() as log:
+        log.write(b"output\n")
     machine.sync()
     assert machine.redis.usage(job_id) == samples, "a minute has not passed"
     later(machine, job_id)
