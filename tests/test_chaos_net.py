@@ -20,6 +20,7 @@ from proxy import Proxy
 from redis_team import Team
 from test_redis import followed
 
+from tailboard.job import Job
 from tailboard.status import FINISHED, Status
 
 MACHINES = ("a", "b", "c")
@@ -123,8 +124,13 @@ class Clients:
 
 def script(number: int) -> str:
     """The command of job `number`: it names itself, writes output in two pieces and ends with an
-    exit code."""
-    return f"seq {number % 90}; sleep 0.{number % 3}; seq {number % 70}; exit {number % 5}"
+    exit code. Every fourth job writes a file, which needs up to 14 chunks."""
+    keep = f"seq {number % 90 * 1_800} >$JOB_FILES/file; " if number % 4 == 0 else ""
+    return f"{keep}seq {number % 90}; sleep 0.{number % 3}; seq {number % 70}; exit {number % 5}"
+
+
+def file_of(number: int) -> bytes:
+    return b"".join(b"%d\n" % line for line in range(1, number % 90 * 1_800 + 1))
 
 
 def log_of(number: int) -> bytes:
@@ -224,6 +230,8 @@ def check(team: Team, clients: Clients) -> None:
         else:
             assert cancel != "accepted", job
             assert (job.exit_code, ran[job_id]) == (number % 5, 1), job
+        if number % 4 == 0 and job.status is not Status.CANCELLED:
+            assert read_file(team, job) == file_of(number), job
         whole = log_of(number)
         is_whole = job.status is not Status.CANCELLED
         log = read_if_any(lambda job=job: team.log_of(job))
@@ -233,6 +241,15 @@ def check(team: Team, clients: Clients) -> None:
             assert in_spool == log, (name, job)
         assert clients.followed.get(job_id, log) == log, job
     assert "Traceback" not in team.processes.text()
+
+
+def read_file(team: Team, job: Job) -> bytes:
+    with team.store.open_file(job.id, b"file") as file:
+        parts, offset = [], 0
+        while data := file.read(offset, 1 << 20):
+            parts.append(data)
+            offset += len(data)
+        return b"".join(parts)
 
 
 def read_if_any(read: Callable[[], bytes]) -> bytes:

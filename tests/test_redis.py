@@ -1994,7 +1994,7 @@ def test_the_documented_user_can_do_everything_that_tailboard_needs(
     team, store, text = acl_team, acl_team.store, acl_team.processes.text
     team.start("a", "--slots", "2")
     url = team.processes.api(TAILBOARD_STORAGE=team.url)
-    asked = {"command": "echo hello; exit 1", "retries": 1}
+    asked = {"command": "echo hello; echo hi >$JOB_FILES/file; exit 1", "retries": 1}
     job = store.get(requests.post(f"{url}/jobs", json=asked, timeout=30).json()["id"])
     watch = store.watch(job.id)
     assert team.wait(job).attempt == 2
@@ -2002,6 +2002,11 @@ def test_the_documented_user_can_do_everything_that_tailboard_needs(
     watch.close()
     log = requests.get(f"{url}/jobs/{job.id}/logs?follow=1", timeout=30).text
     assert log.startswith("hello\n")
+    file = requests.get(
+        f"{url}/jobs/{job.id}/files/file", headers={"Range": "bytes=1-"}, timeout=30
+    )
+    assert (file.status_code, file.content) == (206, b"i\n")
+    assert requests.get(f"{url}/jobs/{job.id}/usage", timeout=30).json()["samples"] is not None
     slow = store.submit(Job(command="echo started; sleep 1000"), "key")
     team.wait_for_log(slow, "started\n")
     assert requests.post(f"{url}/jobs/{slow.id}/cancel", timeout=30).status_code == 202
