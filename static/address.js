@@ -1,8 +1,9 @@
 /* The address of the page: its query parameters, and links built from them. Pure. */
 
 const FILTERS = ["status", "queue", "by", "q", "before"]; // which jobs the list shows
+const OF_JOB = ["job", "at", "compare", "file"];
 // All parameters, in this order in the URL. On a narrow screen, `list` shows the list.
-const NAMES = ["list", "status", "queue", "by", "q", "logs", "before", "job", "at", "compare"];
+const NAMES = ["list", "status", "queue", "by", "q", "logs", "before", ...OF_JOB];
 
 export const NO_FILTERS = withoutValues(FILTERS);
 export const EMPTY_ADDRESS = withoutValues(NAMES);

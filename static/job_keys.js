@@ -52,8 +52,8 @@ function focusFind(find) {
   field.select();
 }
 
-/** Closes a question, else the comparison, else the text to find, else the selection of lines, else the details, else the
-    log. */
+/** Closes a question, else the comparison, else the file, else the text to find, else the selection
+    of lines, else the details, else the log. */
 function closeInnermost(find) {
   const field = find("find-field");
   if (!find("confirm").hidden) {
@@ -61,6 +61,8 @@ function closeInnermost(find) {
     find("view").focus();
   } else if (!find("compare").hidden) {
     pressButton(find("close-compare"));
+  } else if (!find("file-view").hidden) {
+    find("close-file").click(); // or the button that a narrow window shows instead
   } else if (page.address.job && field.value) {
     field.value = "";
     field.dispatchEvent(new Event("input", { bubbles: true }));

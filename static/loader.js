@@ -28,6 +28,8 @@ const STYLES = [
   "log_sections.css",
   "log_find.css",
   "log_results.css",
+  "log_files.css",
+  "file_view.css",
   "log_usage.css",
   "log_new_lines.css",
   "log_insights.css",

@@ -1,9 +1,10 @@
-/* What the log pane shows of an explanation. Each part has a module of its own; this one only knows
+/* What the log pane shows of an explanation, and the files. Each part has a module of its own; this one only knows
    which parts exist. */
 
 import { opensElsewhere } from "./dom.js";
 import { LogCompare } from "./log_compare.js";
 import { LogExplanation } from "./log_explanation.js";
+import { LogFiles } from "./log_files.js";
 import { LogForecast } from "./log_forecast.js";
 import { LogPauses } from "./log_pauses.js";
 import { LogResults } from "./log_results.js";
@@ -35,6 +36,7 @@ export class LogInsights {
       new LogForecast(find),
       new LogPauses(pane, find),
     ];
+    this.files = new LogFiles(pane, find);
     this.find = find;
     for (const name of LINKED) {
       find(name).addEventListener("click", (event) => this.onLink(event));
@@ -47,6 +49,13 @@ export class LogInsights {
     for (const part of this.parts) {
       part.reset();
     }
+    this.files.setJob();
+  }
+
+  /** The address has changed, or the API's URL has arrived. */
+  onAddress() {
+    this.compare.update();
+    this.files.onAddress();
   }
 
   /** Called every second, and when something about the job has changed. */
@@ -54,6 +63,7 @@ export class LogInsights {
     const { job } = this.pane;
     if (job) {
       this.explanation.update(job);
+      this.files.update(job);
       this.usage.update(job);
     }
   }

@@ -203,7 +203,7 @@ class LogPane {
   onAddress() {
     const { job = "", at = "" } = page.address;
     this.find("log-pane").hidden = !job;
-    this.insights.compare.update();
+    this.insights.onAddress();
     if (job === this.jobId && at === this.places.at) {
       return;
     }
@@ -299,7 +299,7 @@ class LogPane {
     if (this.state === "waiting") {
       this.places.open(); // otherwise the server sends the tail at each refresh
     }
-    this.insights.compare.update();
+    this.insights.onAddress();
     this.drawHead();
   }
 

@@ -79,10 +79,11 @@ class PageState extends EventTarget {
     }
   }
 
-  /** The address with some changes, as a link. A comparison belongs to the job. */
+  /** The address with some changes, as a link. A comparison and a file belong to the
+      job. */
   link(change) {
     const isOtherJob = change.job !== undefined && change.job !== this.address.job;
-    const kept = isOtherJob ? { ...this.address, compare: "" } : this.address;
+    const kept = isOtherJob ? { ...this.address, compare: "", file: "" } : this.address;
     return addressLink({ ...kept, ...change });
   }
 

@@ -148,7 +148,7 @@ def test_no_site_can_show_the_page_in_a_frame(site: Site, page: Page, tmp_path: 
     for path in ("/", "/app/static/sign_in.html", "/_stcore/health", "/nowhere"):
         headers = requests.get(f"{site.url}{path}", timeout=30).headers
         assert headers["X-Frame-Options"] == "DENY"
-        assert headers["Content-Security-Policy"] == "frame-ancestors 'none'"
+        assert headers["Content-Security-Policy"] == "frame-ancestors 'none'; frame-src 'none'"
     visit(page, site.url)  # not framed, it is shown
     expect(page.get_by_role("button", name="+ Run")).to_be_visible()
 

@@ -156,13 +156,14 @@ def is_own_origin(origin: str, host: str | None, scheme: str) -> bool:
 
 def forbid_frames(send: Send) -> Send:
     """Add the headers that forbid frames to each HTTP response. A site that shows the page in a
-    frame could trick a visitor into clicking on Run."""
+    frame could trick a visitor into clicking on Run. The page itself shows in frames only what
+    static/file_frame.js writes there: no address, to which a link in a job's file could lead."""
 
     async def send_with_headers(message: Message) -> None:
         if message["type"] == "http.response.start":
             headers = MutableHeaders(scope=message)
             headers["X-Frame-Options"] = "DENY"
-            headers["Content-Security-Policy"] = "frame-ancestors 'none'"
+            headers["Content-Security-Policy"] = "frame-ancestors 'none'; frame-src 'none'"
         await send(message)
 
     return send_with_headers
