@@ -11,6 +11,7 @@ from datetime import UTC, datetime
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import pytest
 from browser import launch
@@ -27,6 +28,9 @@ PURE = [
     "address",
     "bulk_words",
     "compare_words",
+    "file_names",
+    "file_text",
+    "file_words",
     "find_text",
     "format",
     "fuzzy",
@@ -982,7 +986,7 @@ def test_an_address_always_has_all_filters(script: Script) -> None:
     filters = {"status": "", "queue": "", "by": "", "q": "x", "before": ""}
     assert script("filtersOf({ q: 'x', job: '1' })") == filters
     assert script("NO_FILTERS") == filters | {"q": ""}
-    everything = {*filters, "list", "logs", "job", "at", "compare"}
+    everything = {*filters, "list", "logs", "job", "at", "compare", "file"}
     assert script("EMPTY_ADDRESS") == dict.fromkeys(everything, "")
 
 
@@ -1397,6 +1401,124 @@ def test_everything_in_static_may_be_public() -> None:
     kinds = {path.suffix for path in STATIC.rglob("*") if path.is_file()}
     assert kinds <= {".js", ".css", ".html", ".json"}
     assert not list(Path(STATIC).rglob("*.py"))
+
+
+# --- Files of jobs --------------------------------------------------------------------------------
+
+
+def test_the_ending_of_a_name_says_how_a_file_is_shown(script: Script) -> None:
+    kinds = {
+        **{"a.PNG": "image", "x/y.tar.svg": "svg", "a.HTM": "html", "a.md": "markdown"},
+        **{"a.csv": "table", "a.json": "json", "Makefile": "text", "a b.log": "text"},
+        **{"a.exe": "", "png": "", ".png": "", "a.": "", "x.txt/": "", "a.constructor": ""},
+        **{"a.pdf": "", "a.xhtml": "", "a.svgz": "", "a.js": "text", "a.png ": ""},
+    }
+    assert script("names.map(viewOf)", names=list(kinds)) == list(kinds.values())
+    assert script("[imageType('A.JPG'), imageType('a.html'), imageType('a.svg')]") == [
+        *["image/jpeg", None, None]
+    ]
+
+
+def test_no_name_poses_as_another(script: Script) -> None:
+    assert (
+        script("visibleName(name)", name="a\u202efdp.exe\n\x00é") == "a\ufffdfdp.exe\ufffd\ufffdé"
+    )
+
+
+def entry(path: str, url: str | None = None, **fields: Any) -> dict[str, Any]:
+    url = url or f"/jobs/1/files/{quote(path)}"
+    return {"path": path, "url": url, "kind": "file", "size": 10, "modified": at(0)} | fields
+
+
+def test_the_address_names_each_file_of_a_job(script: Script) -> None:
+    odd = entry("caf\ufffd", "/jobs/1/files/caf%E9")
+    entries = [entry("a b/c?.txt"), odd, entry("x", kind="link"), entry("100%.txt")]
+    for each, name in zip(entries, ("a b/c?.txt", "caf%E9", "x", "100%.txt"), strict=True):
+        assert script("addressOfFile(entry, '1')", entry=each) == name
+        found = script("findEntry(entries, name, '1')", entries=entries, name=name)
+        assert found == (each if each["kind"] == "file" else None)
+    assert script("unlistedEntry('a b/ü%.txt', '1').url") == "/jobs/1/files/a%20b/%C3%BC%25.txt"
+    for wrong in ("..", "a/../../me", "/etc/passwd", "a//b", ".", "", "a/"):
+        assert script("unlistedEntry(wrong, '1')", wrong=wrong) is None
+    assert script("unlistedEntry('\\ud800', '1')") is None
+
+
+def test_the_list_of_files_shows_what_can_be_opened(script: Script) -> None:
+    context = (
+        "{ jobId: '1', problem, now: NOW, opened: 'a.txt', link: ({ path }) => `?file=${path}`,"
+        " fileUrl: (path, given = {}) => `api${path}?${new URLSearchParams(given)}` }"
+    )
+    expression = f"filesHtml({{ entries, isComplete, isOpen, most: 2 }}, {context})"
+    few = [entry("a.txt"), entry("<b>", size=2048), entry("c", kind="link", size=None)]
+
+    def shown(entries: list[Any], whole: bool = True, is_open: bool = False, why: str = "") -> str:
+        given = {"entries": entries, "isComplete": whole, "isOpen": is_open, "problem": why}
+        return str(script(expression, NOW=NOW, **given))
+
+    html = shown(few)
+    assert words(html).startswith("Files 3 · 2.0 KiBa.txt 10 bytes")
+    assert html.count("<a ") == 3 and html.count('aria-current="true"') == 1
+    assert 'href="api/jobs/1/files/%3Cb%3E?download=1"' in html and "<b>" not in html
+    many = [entry(f"{n}.txt") for n in range(7)]
+    assert "<li>" not in shown(many)
+    assert "Show more of 5 further files" in shown(many, is_open=True)
+    assert words(shown(few, whole=False)).startswith("The first 3 files · 2.0 KiB")
+    elsewhere = shown(few, why="They are on another machine.")
+    assert "They are on another machine." in elsewhere and "<a " not in elsewhere
+    assert shown([], why="<i>") == '<p class="files-problem">&#60;i&#62;</p>'
+
+
+@pytest.mark.parametrize(
+    ("text", "rows"),
+    [
+        ("a,b\n1,2\n", [["a", "b"], ["1", "2"]]),
+        ("a;b\r\n1,5;2", [["a", "b"], ["1,5", "2"]]),
+        ("a\tb, c\n1\t2, 3\n", [["a", "b, c"], ["1", "2, 3"]]),
+        ('"x ""y""";"1;2"\n"two\r\nlines";', [['x "y"', "1;2"], ["two\r\nlines", ""]]),
+        ('a,"open\nto the end', [["a", "open\nto the end"]]),
+        ('a,"b"c,\n\n1', [["a", "bc", ""], [""], ["1"]]),
+        ("one column\nonly\n", [["one column"], ["only"]]),
+        ("", []),
+        (",", [["", ""]]),
+    ],
+)
+def test_csv_becomes_rows(script: Script, text: str, rows: list[list[str]]) -> None:
+    wanted = {"rows": rows, "hasMoreRows": False, "hasMoreColumns": False}
+    assert script("parseTable(text, false)", text=text) == wanted
+
+
+def test_a_large_table_is_cut(script: Script) -> None:
+    large = script("parseTable('1,2\\n'.repeat(1001), false)")
+    assert (len(large["rows"]), large["hasMoreRows"]) == (1000, True)
+    wide = script("parseTable('1,'.repeat(501), false)")
+    assert (len(wide["rows"][0]), wide["hasMoreColumns"]) == (500, True)
+    assert script("parseTable('a,b\\n1,2\\n3', true)") == {
+        **{"rows": [["a", "b"], ["1", "2"]], "hasMoreRows": True, "hasMoreColumns": False}
+    }
+
+
+def test_json_is_indented_and_not_changed(script: Script) -> None:
+    text = '{"n":[1e400,-0.10,12345678901234567890],"t":"a \\"{,}\\" \\u00e9","e":[ ],"o":{}}'
+    indented = script("indentJson(text)", text=text)
+    assert indented == (
+        '{\n  "n": [\n    1e400,\n    -0.10,\n    12345678901234567890\n  ],\n'
+        '  "t": "a \\"{,}\\" \\u00e9",\n  "e": [],\n  "o": {}\n}'
+    )
+    assert script("indentJson(text)", text="{'no': json}") is None
+    assert script("indentJson('['.repeat(5e5) + ']'.repeat(5e5))") is None  # would be too long
+    long = script("indentJson(JSON.stringify('\\n'.repeat(5e5))).length")
+    assert long == 1_000_002
+
+
+def test_bytes_that_are_not_text_are_replaced(script: Script) -> None:
+    decode = "decodeText(new Uint8Array(bytes), isCut)"
+    assert script(decode, bytes=[97, 255, 0, 98], isCut=False) == "a\ufffd\ufffdb"
+    assert script(decode, bytes=[97, 0xC3], isCut=True) == "a"
+    assert script(decode, bytes=[255, 254, 97, 0], isCut=False) == "a"  # UTF-16
+    html = "decodeHtml(new Uint8Array(bytes))"
+    latin = list(b'<meta charset="iso-8859-1">\xe9')
+    assert script(html, bytes=latin) == '<meta charset="iso-8859-1">é'
+    assert script(html, bytes=list(b"<meta charset=nonsense>\xe9")).endswith("\ufffd")
 
 
 # --- Notifications --------------------------------------------------------------------------------
