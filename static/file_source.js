@@ -92,7 +92,8 @@ function ignoreUnlessAborted(error) {
   }
 }
 
-function asSentence(text) {
+/** A message of the API as a sentence for the visitor. */
+export function asSentence(text) {
   return text[0].toUpperCase() + text.slice(1) + (/[.!?]$/.test(text) ? "" : ".");
 }
 

@@ -12,7 +12,7 @@ import {
 } from "./file_names.js";
 import { FileProblem, fileUrl, renewTicket } from "./file_source.js";
 import { drawFile } from "./file_viewers.js";
-import { formatBytes } from "./format.js";
+import { escapeHtml, formatBytes } from "./format.js";
 import { page } from "./page_state.js";
 
 const STEPS = { ArrowLeft: -1, ArrowRight: 1 };
@@ -71,7 +71,9 @@ export class FileView {
       this.isBegun = true;
       this.load();
     }
-    this.drawSteps();
+    if (wanted) {
+      this.drawSteps();
+    }
   }
 
   forget() {
@@ -108,6 +110,7 @@ export class FileView {
     const entry = this.findEntry();
     if (entry.wrong) {
       this.say(entry.wrong);
+      this.isBegun = false; // a running job can still write the file
       return;
     }
     this.drawHead(entry);
@@ -171,7 +174,7 @@ export class FileView {
   }
 
   say(text) {
-    this.find("file-said").textContent = text;
+    setHtml(this.find("file-said"), escapeHtml(text));
     this.find("file-said").hidden = !text;
   }
 

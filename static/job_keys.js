@@ -24,6 +24,8 @@ export function addJobKeys(find) {
   addShortcut("Mod+f", "find in the log", () => focusFind(find), "Log");
   addKeyNote("Enter", "next match (in the find field)", "Log");
   addKeyNote("Shift+Enter", "previous match", "Log");
+  addKeyNote("ArrowRight", "next file (in an open file)", "Log");
+  addKeyNote("ArrowLeft", "previous file", "Log");
   addShortcut("w", "wrap long lines", press("wrap"), "Log");
 }
 

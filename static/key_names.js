@@ -1,7 +1,7 @@
 /* How keys are written for the visitor: with ⌘ on a Mac, and not at all on a touch screen. */
 
 const isMac = /^(Mac|iP)/.test(navigator.userAgentData?.platform ?? navigator.platform);
-const NAMES = { Escape: "Esc", ArrowDown: "↓", ArrowUp: "↑" };
+const NAMES = { Escape: "Esc", ArrowDown: "↓", ArrowUp: "↑", ArrowLeft: "←", ArrowRight: "→" };
 
 /** Is a finger the visitor's main pointer? Then there is probably no keyboard. */
 export const isTouch = matchMedia("(pointer: coarse)").matches;

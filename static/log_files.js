@@ -3,7 +3,7 @@
 
 import { opensElsewhere, setHtml } from "./dom.js";
 import { addressOfFile, viewOf } from "./file_names.js";
-import { FileProblem, fetchFiles, fileUrl, renewTicket } from "./file_source.js";
+import { asSentence, FileProblem, fetchFiles, fileUrl, renewTicket } from "./file_source.js";
 import { FileView } from "./file_view.js";
 import { filesHtml } from "./file_words.js";
 import { isEnded } from "./format.js";
@@ -29,9 +29,7 @@ export class LogFiles {
   setJob() {
     this.aborter?.abort();
     this.aborter = new AbortController();
-    this.list = null; // the API's response; null until the first has arrived
-    this.problem = ""; // why there is none: a sentence
-    this.isFinal = false; // can nothing change any more?
+    this.take(null, "", false);
     this.isLoading = false;
     this.requestedAt = null;
     this.isOpen = false; // are all files shown, one per line?
@@ -46,21 +44,11 @@ export class LogFiles {
     this.view.update();
   }
 
-  /** The files without the folders, which the paths of the files name. */
-  get entries() {
-    return (this.list?.files ?? []).filter(({ kind }) => kind !== "folder");
-  }
-
-  /** The files that open beside the log. */
-  get viewable() {
-    return this.entries.filter(({ kind, path }) => kind === "file" && viewOf(path));
-  }
-
   // --- Loading ---
 
   /** Requests the list if that is due. `job`: what is known of it. */
   update(job) {
-    if (page.status.api && !this.isLoading && this.isDue(job)) {
+    if (page.status.api && !this.isLoading && !document.hidden && this.isDue(job)) {
       this.load(job);
     }
     this.view.update();
@@ -72,7 +60,7 @@ export class LogFiles {
       const wasRequested = this.requestedAt !== null && !this.hasSeenEnd;
       return !this.isFinal && (wasRequested || (job.files_count > 0 && !isTooSoon));
     }
-    return hasRun(job) && !document.hidden && !isTooSoon;
+    return hasRun(job) && !isTooSoon;
   }
 
   async load(job) {
@@ -100,9 +88,12 @@ export class LogFiles {
   }
 
   take(list, problem, isFinal) {
-    this.list = list;
-    this.problem = problem;
-    this.isFinal = isFinal;
+    this.list = list; // the API's response; null until the first has arrived
+    this.problem = problem; // why there is none: a sentence
+    this.isFinal = isFinal; // can nothing change any more?
+    // Folders are left out: the paths of the files name them.
+    this.entries = (list?.files ?? []).filter(({ kind }) => kind !== "folder");
+    this.viewable = this.entries.filter(({ kind, path }) => kind === "file" && viewOf(path));
   }
 
   /** Is it known which files the job has, or why not? */
@@ -118,7 +109,8 @@ export class LogFiles {
     const { entries, isOpen, most, list } = this;
     const focused = this.node.getRootNode().activeElement;
     const key = this.node.contains(focused) ? focused.dataset.focus : undefined;
-    const problem = list?.elsewhere || (this.isFinal ? this.problem : "");
+    const elsewhere = list?.elsewhere ? asSentence(list.elsewhere) : "";
+    const problem = elsewhere || (this.isFinal ? this.problem : "");
     this.node.hidden = entries.length === 0 && !problem;
     const jobId = page.address.job ?? "";
     const context = { jobId, problem, now: page.now, opened: page.address.file, fileUrl };

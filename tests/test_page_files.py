@@ -102,8 +102,10 @@ def files_folder(site: Site, job: Job) -> Path:
 
 def frame_of(page: Page) -> Frame:
     """The frame in which a file is shown."""
-    expect(file_view(page).locator("iframe")).to_be_visible()
-    return page.frames[-1]
+    element = file_view(page).locator("iframe").element_handle()
+    frame = element and element.content_frame()
+    assert frame
+    return frame
 
 
 # --- The list -------------------------------------------------------------------------------------
@@ -274,7 +276,7 @@ def test_a_file_that_changes_after_it_was_listed_is_one_sentence(
     (folder / "a.txt").unlink()
     (folder / "a.txt").symlink_to("/etc/passwd")
     page.keyboard.press("ArrowLeft")
-    expect(said).to_have_text(re.compile("a.txt.* is a link"))
+    expect(said).to_have_text("'a.txt' is a symbolic link, which is not followed.")
     expect(file_view(page)).not_to_contain_text("root:")
 
 
@@ -362,8 +364,8 @@ HTML = f"""<!DOCTYPE html><html><head><title>mine</title><base href="EVIL/">
  navigator.sendBeacon("EVIL/beacon"); new WebSocket("EVIL/socket".replace("http", "ws"));
  window.top.location = "EVIL/top"; parent.localStorage.x = "ran"; document.cookie = "x=1";
 </script></head><body onload="document.title = 'ran'" background="EVIL/body"><p>Hello</p>
-<template shadowrootmode="open"><link rel="preconnect" href="EVIL"><img src="EVIL/shadow">
-</template>
+<div><template shadowrootmode="open"><link rel="preconnect" href="EVIL"><img src="EVIL/shadow">
+</template></div>
 <img src="EVIL/img" srcset="EVIL/set 2x" onerror="document.title = 'ran'"><video src="EVIL/video"
  poster="EVIL/poster" autoplay></video><audio src="EVIL/audio" autoplay></audio><iframe
  src="EVIL/frame"></iframe><iframe srcdoc="<img src='EVIL/inner'>"></iframe>

@@ -1474,6 +1474,7 @@ def test_the_list_of_files_shows_what_can_be_opened(script: Script) -> None:
         ("a,b\n1,2\n", [["a", "b"], ["1", "2"]]),
         ("a;b\r\n1,5;2", [["a", "b"], ["1,5", "2"]]),
         ("a\tb, c\n1\t2, 3\n", [["a", "b, c"], ["1", "2, 3"]]),
+        ("1,5;2,5\n3,5;4,5", [["1,5", "2,5"], ["3,5", "4,5"]]),
         ('"x ""y""";"1;2"\n"two\r\nlines";', [['x "y"', "1;2"], ["two\r\nlines", ""]]),
         ('a,"open\nto the end', [["a", "open\nto the end"]]),
         ('a,"b"c,\n\n1', [["a", "bc", ""], [""], ["1"]]),
