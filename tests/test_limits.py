@@ -19,6 +19,7 @@ from conftest import (
     Gate,
     Processes,
     load_logs,
+    need,
     pids_in,
     quick_worker,
     wait_until,
@@ -104,9 +105,10 @@ def test_the_processes_of_a_job_have_its_nice_value(
 def test_a_nice_value_that_is_not_permitted_is_reported_and_the_job_runs(
     storage: FolderStore, processes: Processes
 ) -> None:
-    unprivileged = ["setpriv", "--bounding-set=-sys_nice", "--inh-caps=-sys_nice"]
     job = storage.submit(Job(command="nice", nice=-5))
-    command = [*(unprivileged if os.geteuid() == 0 else []), *quick_worker(), "--drain"]
+    command = [*quick_worker(), "--drain"]
+    if os.geteuid() == 0:
+        command = [need("setpriv"), "--bounding-set=-sys_nice", "--inh-caps=-sys_nice", *command]
     assert processes.start(*command).wait(60) == 0
     own = os.nice(0)
     notice = f"tailboard: nice -5 is not permitted here; it runs with nice {own}"
@@ -268,6 +270,24 @@ def test_the_part_of_a_cgroup_file_system_that_is_mounted_counts(tree: Tree) -> 
         cgroups.find_base(tree.enter("/docker/2/unit", root="/docker/1"))
 
 
+@pytest.mark.parametrize("is_delegated", [True, False])
+def test_the_users_systemd_is_asked_whether_its_unit_is_delegated(
+    tree: Tree, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, is_delegated: bool
+) -> None:
+    unit = "user.slice/user@1000.service/app.slice/tailboard.service"
+    base = tree.add(unit)
+    answer = "yes" if is_delegated else "no"
+    systemctl = tmp_path / "systemctl"
+    systemctl.write_text(f'#!/bin/sh\n[ "$1 $6" = "--user tailboard.service" ] && echo {answer}\n')
+    systemctl.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    if is_delegated:
+        assert cgroups.find_base(tree.enter(f"/{unit}")) == base
+    else:
+        with pytest.raises(NoCgroups, match="is not delegated to it"):
+            cgroups.find_base(tree.enter(f"/{unit}"))
+
+
 def test_no_other_cgroup_is_used(tree: Tree) -> None:
     tree.add(FOREIGN)
     with pytest.raises(NoCgroups, match="is not delegated to it"):
@@ -354,20 +374,21 @@ def test_the_next_worker_limits_the_jobs_of_a_worker_that_was_killed(
     ended: Callable[..., Job],
     gate: Gate,
 ) -> None:
-    job = storage.submit(
-        Job(command=f"echo started; {gate.wait}; {allocate(300)}", max_memory=64 * MIB)
-    )
-    first = unit_worker()
-    started(job)
-    limit = unit / f"tailboard-{job.id}-1" / "memory.max"
-    assert int(limit.read_text()) == 64 * MIB
+    command = f"echo started; {gate.wait}; {allocate(300)}"
+    jobs = [storage.submit(Job(command=command, max_memory=64 * MIB)) for _ in range(2)]
+    limits = [unit / f"tailboard-{job.id}-1" / "memory.max" for job in jobs]
+    first = unit_worker("--slots=2")
+    for job in jobs:
+        started(job)
     first.send_signal(signal.SIGKILL)
     first.wait()
-    wait_until(lambda: not limit.exists())  # so that a process can enter the unit's cgroup
-    unit_worker()
-    wait_until(limit.exists)
+    # The guard has ended the division, so that a process can enter the unit's cgroup.
+    wait_until(lambda: not any(limit.exists() for limit in limits))
+    unit_worker("--slots=2")
+    wait_until(lambda: all(cgroups.words_in(limit) == [str(64 * MIB)] for limit in limits))
     gate.open()
-    assert ended(job).reason == "killed: it used more than its max_memory of 64 MiB"
+    for job in jobs:
+        assert ended(job).reason == "killed: it used more than its max_memory of 64 MiB"
 
 
 def test_a_cgroup_is_removed_once_the_processes_that_a_job_left_have_ended(

@@ -156,3 +156,9 @@ def test_a_worker_that_systemd_stops_leaves_its_jobs_alone() -> None:
     assert "\nKillMode=process\n" in unit
     implied = "NoNewPrivileges|Protect|Private|Restrict[A-Z]|SystemCall|CapabilityBoundingSet"
     assert not re.search(rf"^({implied})", unit, flags=re.M), "jobs inherit it"
+
+
+def test_jobs_in_a_unit_can_have_a_limit_of_memory() -> None:
+    unit = (ROOT / "docs" / "systemd" / "tailboard-worker.service").read_text()
+    assert "\nDelegate=memory\n" in unit
+    assert "\nOOMPolicy=continue\n" in unit  # a job that exceeds its limit must not stop the unit

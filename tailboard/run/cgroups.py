@@ -10,6 +10,7 @@ cgroup `tailboard-main` first. Only a job with `max_memory` causes all this.
 from __future__ import annotations
 
 import errno
+import logging
 import os
 import re
 import subprocess
@@ -17,9 +18,12 @@ import time
 from contextlib import suppress
 from pathlib import Path
 
+log = logging.getLogger("worker")
+
 MAIN = "tailboard-main"  # the cgroup for the worker and everything else that was in the base
 JOB_CGROUP = "tailboard-{id}-{attempt}"
 MOVES = 10  # rounds of moving the processes of the base, some of which may start others meanwhile
+ASK_TIME = 5.0  # seconds for the answer of systemd
 LEFT_AFTER = 60.0  # seconds after which the empty cgroup of a job counts as left behind
 # Waits until the worker has exited, however that happens, and then stops the division of the base.
 # Otherwise systemd could not start the next worker while limited jobs are running: it puts the
@@ -81,10 +85,26 @@ def is_delegated(folder: Path, root: Path) -> bool:
         with suppress(OSError):
             if os.getxattr(folder, name) == b"1":
                 return True
-    # systemd before 251 does not mark it so that users can read that. Below user@.service, users
+    # Not all versions of systemd mark it so that users can read that. Below user@.service, users
     # own all cgroups; elsewhere, only those that were delegated to them.
-    is_own = folder.stat().st_uid == os.geteuid() != 0
-    return is_own and not any(part.startswith("user@") for part in folder.parts)
+    if any(part.startswith("user@") for part in folder.parts):
+        return is_delegated_unit(folder.name)
+    return folder.stat().st_uid == os.geteuid() != 0
+
+
+def is_delegated_unit(name: str) -> bool:
+    """Does a unit of the user's systemd have Delegate=? Version 252 does not mark its cgroup."""
+    command = ["systemctl", "--user", "show", "--property=Delegate", "--value", "--", name]
+    with suppress(OSError, subprocess.TimeoutExpired):
+        answer = subprocess.run(
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            timeout=ASK_TIME,
+        )
+        return answer.stdout.strip() == b"yes"
+    return False
 
 
 def words_in(path: Path) -> list[str]:
@@ -103,16 +123,18 @@ class Cgroups:
 
     def prepare(self) -> Path:
         """The base, ready for cgroups with limits. NoCgroups if that is not possible."""
-        if self.base is None:
-            self.base = find_base()
+        base = self.base or find_base()
         try:
-            if "memory" not in words_in(self.base / "cgroup.subtree_control"):
-                self._divide(self.base)
+            if "memory" not in words_in(base / "cgroup.subtree_control"):
+                self._divide(base)
         except OSError as error:
-            raise NoCgroups(f"its cgroup {self.base} cannot be divided: {error.strerror}") from None
-        return self.base
+            self.base = None  # it may have been moved
+            raise NoCgroups(f"its cgroup {base} cannot be divided: {error.strerror}") from None
+        self.base = base
+        return base
 
     def _divide(self, base: Path) -> None:
+        log.info("divides cgroup=%s", base)
         remove_left_behind(base)
         if base.suffix == ".service" and (self.guard is None or self.guard.poll() is not None):
             control = base / "cgroup.subtree_control"
@@ -161,7 +183,7 @@ class Cgroups:
     def renew(self, folder: Path, limit: int) -> None:
         """Limit a cgroup again if the division of the base had ended with the worker before. What
         its processes use already does not count."""
-        if not (folder / "memory.max").exists():
+        if words_in(folder / "memory.max") in ([], ["max"]) and folder.is_dir():
             self.base = folder.parent
             self.prepare()
             set_limit(folder, limit)
