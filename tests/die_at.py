@@ -1,10 +1,11 @@
-"""Starts workers, submits jobs or fires saved commands, and kills each by SIGKILL just before its
-N-th step, or lets it wait there until a FIFO is opened for writing. It reads from its standard
-input, a line of JSON each, what to do:
+"""Starts workers, submits jobs, fires saved commands or deletes old jobs, and kills each by SIGKILL
+just before its N-th step, or lets it wait there until a FIFO is opened for writing. It reads from
+its standard input, a line of JSON each, what to do:
 
     {"number": N, "steps": FILE, "gate": FIFO, "do": ["worker", OPTION...], "env": {...}}
                                        ["submit", FOLDER, KEY, COMMAND]
                                        ["fire", FOLDER, NAME]
+                                       ["prune", FOLDER, BYTES]
 
 Each is done by a process of its own, forked from this one: to start Python and to import the worker
 takes longer than all else. Then its exit code is printed, negative if a signal ended it.
@@ -116,6 +117,9 @@ def live(
     elif kind == "fire":
         store = folder_store.FolderStore(arguments[0])
         scheduler.fire_due(store, store.saved.load(arguments[1]), time.time())
+    elif kind == "prune":
+        for _ in folder_store.FolderStore(arguments[0]).prune(0, int(arguments[1])):
+            pass
     else:
         folder, key, command = arguments
         store = folder_store.FolderStore(folder)

@@ -6,7 +6,7 @@ import fcntl
 import os
 import threading
 import time
-from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Container, Iterable, Iterator, Mapping, Sequence
 from typing import Any, TypeVar
 
 from storage import Pauses, WorkerStore
@@ -14,6 +14,7 @@ from tailboard.folder.claim import Claim
 from tailboard.folder.folder_store import FolderStore
 from tailboard.job import Job
 from tailboard.job_files import FileListing, OpenFile
+from tailboard.keep_rules import Prunable
 from tailboard.logs import Log
 from tailboard.machines.redis_machines import RedisMachines
 from tailboard.machines.relay import Relay
@@ -237,6 +238,14 @@ class RedisMachine:
     def iter_finished_ids(self) -> Iterator[str]:
         self.sync()
         return self.redis.iter_finished_ids()
+
+    def prunable(self, days: int, max_bytes: int) -> Iterator[Collection[Prunable]]:
+        self.sync()
+        return self.redis.prunable(days, max_bytes)
+
+    def waiting_for(self, job_id: str) -> str | None:
+        self.sync()
+        return self.redis.waiting_for(job_id)
 
     def fire(
         self, command: SavedCommand, seen: Schedule, decision: ScheduleDecision, job: Job | None

@@ -31,12 +31,14 @@ from conftest import (
     start_shim,
     wait_until,
 )
+from past_jobs import left_in, prune, put_ended
 
 from storage import load_logs
 from tailboard.errors import JobNotFound, WrongState
 from tailboard.folder.folder_store import FolderStore
 from tailboard.job import Job
 from tailboard.notices import Kind
+from tailboard.saved_command import SavedCommand
 from tailboard.status import FINISHED, Status
 from tailboard.values import parse_time, utc
 
@@ -505,6 +507,46 @@ def test_a_submit_killed_at_any_step_leaves_a_complete_job_or_none(
             case.check(Status.FAILED, 7)
 
     skipped = () if full else ("mkdir jobs", "close")
+    play_all(play, [n for n, name in enumerate(steps, 1) if not name.startswith(skipped)])
+
+
+def test_pruning_killed_at_any_step_deletes_whole_jobs_and_none_too_many(
+    tmp_path: Path, processes: Processes, full: bool
+) -> None:
+    """By runs and by bytes. The newest run is kept, and a later pass deletes the rest."""
+
+    def make(number: int) -> tuple[Case, list[str], list[str]]:
+        case, now = Case(tmp_path / str(number), processes), time.time()
+        case.storage.saved.save(SavedCommand(saved="backup", command="true", keep_runs=1))
+        sizes = {"log_bytes": 5_000, "files_bytes": 5_000}
+        runs = [
+            put_ended(case.storage, now - age * 86_400, saved="backup", **sizes) for age in range(3)
+        ]
+        return case, runs, [put_ended(case.storage, now - 86_400, **sizes)]
+
+    def is_whole(storage: FolderStore, job_id: str) -> bool:
+        with suppress(JobNotFound):
+            assert storage.get(job_id).finished_at and len(load_logs(storage, job_id)) == 5_000
+            return True
+        return False
+
+    def play(number: int) -> list[str]:
+        case, (newest, *older), large = make(number)
+        steps = case.die_at(number, "prune", str(case.folder), "1")
+        left = [job_id for job_id in (*older, *large) if is_whole(case.storage, job_id)]
+        assert is_whole(case.storage, newest), steps[-1]
+        if any(job_id in left for job_id in older):
+            assert large[0] in left, "first those that are too many"
+        with suppress(ValueError, FileNotFoundError):
+            counted = json.loads((case.folder / "retention").read_text())["deleted"]
+            assert counted >= sum(job_id not in left for job_id in older)
+        prune(case.storage, max_bytes=1)
+        assert left_in(case.storage) == {newest}, steps[-1]
+        return steps
+
+    steps = play(0)
+    assert sum(step.endswith(".deleted") for step in steps if step.startswith("rename")) == 3, steps
+    skipped = () if full else ("close", "flock", "open", "mkdir")
     play_all(play, [n for n, name in enumerate(steps, 1) if not name.startswith(skipped)])
 
 

@@ -255,7 +255,11 @@ def test_a_job_that_replaces_its_saved_command_keeps_the_schedule() -> None:
 
 def test_options_that_the_form_does_not_show_are_kept() -> None:
     command = {"saved": "deploy", "command": "x", "env": {"B": "2"}, "timeout": 5, "retries": 2}
+    unseen = {"keep_runs": 20, "keep_days": 90, "log_max_bytes": 1 << 20, "max_memory": 1 << 30}
+    unseen |= {"nice": 5, "keep_files": True}
+    command |= unseen
     body, wrong = saved_forms.parse_saved_form(FORM, command)
+    assert unseen.items() <= body.items()
     assert (body["timeout"], body["retries"], body["env"]) == (5, 2, {"B": "2"})
     assert (body["command"], wrong) == ("deploy $A", {})
 

@@ -735,6 +735,25 @@ def test_the_details_link_what_a_job_waits_for_and_what_follows_it(script: Scrip
     assert re.sub("<[^>]*>", "", many) == "after 1, 2, 3 and 2 more"
 
 
+def test_the_details_show_when_a_job_is_deleted(script: Script) -> None:
+    kinds = [
+        ("2026-12-05T12:30:00.000Z", "deleted in 12 days: 30 days after its end"),
+        ("2026-11-24T13:00:00.000Z", "deleted in 1 day: 30 days after its end"),
+        ("2026-11-23T17:00:00.000Z", "deleted in 5 h: 30 days after its end"),
+        ("2026-11-20T12:00:00.000Z", "deleted soon: 30 days after its end"),
+        (None, "30 days after its end"),
+    ]
+    now = "Date.parse('2026-11-23T12:00:00Z')"
+    for delete_at, shown in kinds:
+        kept = {"delete_at": delete_at, "reason": "30 days after its end"}
+        given = [job(retention=kept) | {"env_names": []}]
+        html = script(f"detailsHtml(jobs[0], {{}}, {now})", jobs=given)
+        row = re.search("Retention</th><td>(.*?)</td>", html)
+        assert row and re.sub("<[^>]*>", "", row[1]) == shown
+    given = [job(retention=None) | {"env_names": []}]
+    assert "Retention" not in script(f"detailsHtml(jobs[0], {{}}, {now})", jobs=given)
+
+
 def test_a_saved_command_links_those_before_and_after_it(script: Script) -> None:
     commands = [
         {"saved": "build", "then": "deploy"},

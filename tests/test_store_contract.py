@@ -1474,12 +1474,12 @@ def test_a_jobs_processes_are_found_by_their_tracking_variables(
 def ended(store: WorkerStore, claim: Callable[[], Claim]) -> Callable[..., str]:
     """A job that has ended and has a log of this size; returns its ID."""
 
-    def ended(size: int = 100_000) -> str:
-        store.submit(Job(command="true"))
+    def ended(size: int = 100_000, status: Status = Status.SUCCEEDED, **fields: Any) -> str:
+        store.submit(Job(command="true", **fields))
         with claim() as held:
             with held.open_log_for_append() as log:
                 log.write(b"x" * (size - 1) + b"\n")
-            return held.finish(Outcome(Status.SUCCEEDED, 0)).id
+            return held.finish(Outcome(status, 0)).id
 
     return ended
 
@@ -1538,6 +1538,63 @@ def test_jobs_that_have_not_ended_are_never_pruned(
     queued = bring(Status.QUEUED).id
     prune(store, 0, 1)
     assert [job.id for job in store.list()[0]] == [queued, running]
+
+
+def save_backup(store: WorkerStore, **rules: int) -> None:
+    store.saved.save(SavedCommand(saved="backup", command="true", **rules))
+
+
+def test_runs_beyond_keep_runs_are_pruned(
+    store: WorkerStore, ended: Callable[..., str], caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
+    save_backup(store, keep_runs=2)
+    other = ended(10)
+    ids = [ended(10, saved="backup", keep_runs=1) for _ in range(4)]
+    found = [(each.job.id, each.reason) for each in [*store.prunable(0, 0)][-1]]
+    assert found == [(each, "2 newer runs of backup are kept") for each in ids[:2]]
+    prune(store, 0, 0)
+    assert set(store.iter_finished_ids()) == {other, *ids[2:]}
+    save_backup(store, keep_runs=1)  # which applies to the runs before it, too
+    prune(store, 0, 0)
+    assert set(store.iter_finished_ids()) == {other, ids[3]}
+    (_, line) = [r.getMessage() for r in caplog.records if r.getMessage().startswith("retention ")]
+    assert line.startswith("retention deleted_by_age=0 deleted_by_runs=1 deleted_by_bytes=0 ")
+
+
+def test_the_last_success_and_failure_of_a_command_are_never_pruned(
+    store: WorkerStore, ended: Callable[..., str], long_ago: None
+) -> None:
+    save_backup(store, keep_runs=1)
+    ids = [
+        ended(saved="backup", status=status)
+        for status in (Status.FAILED, Status.SUCCEEDED, Status.SUCCEEDED, Status.CANCELLED)
+    ]
+    prune(store, 0, 1)
+    assert set(store.iter_finished_ids()) == {ids[0], ids[2]}
+    store.delete(ids[2])
+    store.saved.delete("backup")
+    prune(store, 0, 1)
+    assert not list(store.iter_finished_ids())
+
+
+def test_a_job_that_another_waits_for_is_pruned_afterwards(
+    store: WorkerStore, ended: Callable[..., str], long_ago: None
+) -> None:
+    parents = [ended(), ended()]
+    children = [store.submit(Job(command="true", after=[parents[0]])).id]
+    steps = store.prune(0, 1)
+    next(steps)
+    children.append(store.submit(Job(command="true", after=[parents[1]])).id)
+    for _ in steps:
+        pass
+    assert set(store.iter_finished_ids()) == set(parents)
+    assert [store.waiting_for(each) for each in (*parents, UNKNOWN)] == [*children, None]
+    for child in children:
+        store.cancel(child, "why")
+    assert store.waiting_for(parents[0]) is None
+    prune(store, 0, 1)
+    assert set(store.iter_finished_ids()) == set(children), "they have no log"
 
 
 def test_a_log_that_is_being_read_is_pruned_afterwards(
