@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import os
+import time
 import zlib
 from collections.abc import Callable, Iterator
 from contextlib import suppress
@@ -462,6 +463,36 @@ def test_a_job_is_not_pruned_while_one_of_its_files_is_read(
         pass
     with pytest.raises(JobNotFound):
         machine.redis.get(job_id)
+
+
+def test_less_is_sent_at_once_if_the_network_breaks_meanwhile(
+    redis: RedisServer, proxy: Proxy, tmp_path: Path
+) -> None:
+    """Otherwise a slow network that needs more than REDIS_TIMEOUT for a round would always."""
+    machine = RedisMachine(f"redis://127.0.0.1:{proxy.port}/0", str(tmp_path / "spool"))
+    machine.listen(())
+    machine.submit(Job(command="true"))
+    claim = machine.claim("worker", "host")
+    assert claim is not None
+    content = os.urandom(70 * CHUNK)
+    put(claim.folder, {b"x": content})
+    machine.sync()
+    job_id = finish(claim)
+    outbox, rooms = machine.relay.outbox, []
+    outbox.changed.add(job_id)
+    for _ in range(6):
+        proxy.drops_answers.set()
+        with pytest.raises(OSError) as error:
+            outbox.send()
+        machine.relay.handle_outage(error.value)
+        proxy.drops_answers.clear()
+        rooms.append(outbox.limit_of_files() // CHUNK)
+    assert rooms == [8, 4, 2, 1, 1, 1]
+    machine.sync()
+    assert contents(machine.redis, job_id) == {b"x": content}
+    outbox.slow_until = time.monotonic()
+    assert outbox.limit_of_files() == 16 * CHUNK
+    machine.close()
 
 
 def test_files_that_redis_has_lost_are_not_reported_as_none(

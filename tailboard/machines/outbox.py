@@ -38,6 +38,7 @@ log = logging.getLogger("worker")
 LOG_CHUNK = 65_000  # bytes of a stream's entry; 65,536 would take a quarter more memory
 MAX_LOG_SENT = 16 * LOG_CHUNK  # bytes of a log sent in one round
 MAX_FILES_SENT = 16 * CHUNK  # bytes of the files of all jobs sent in one round
+SLOW_TIME = 3_600.0  # seconds for which rounds are smaller after one that the network has broken
 FILES_TIME = 0.02  # seconds for reading them in one round
 USAGE_INTERVAL = 60.0  # seconds until the next samples of what a job's processes use are sent
 FIRST_USAGE_INTERVAL = 5.0  # the same until the first two are sent, which show the current values
@@ -129,7 +130,9 @@ class Outbox:
         job if they have at most so many bytes."""
         self.store, self.spool, self.errors = store, spool, errors
         self.most_files = most_files
-        self.files_room = MAX_FILES_SENT  # bytes of files that this round can still send
+        self.files_divisor = 1  # by which MAX_FILES_SENT is divided on a slow network
+        self.slow_until = 0.0  # how long that lasts, on the monotonic clock
+        self.files_room = 0  # bytes of files that this round can still send
         self.files_until = 0.0  # when it stops reading files, on the monotonic clock
         self.sent: dict[str, Sent] = {}  # by job ID: jobs that Redis shows as running here
         self.changed: set[str] = set()  # jobs to send in the next round
@@ -280,7 +283,8 @@ class Outbox:
         before it has the whole log, and is told of it after the files. OSError if Redis did not
         accept something; it is sent again."""
         changed, self.changed = self.changed, set()
-        self.files_room, self.files_until = MAX_FILES_SENT, time.monotonic() + FILES_TIME
+        limit = self.limit_of_files()
+        self.files_room, self.files_until = limit, time.monotonic() + FILES_TIME
         try:
             messages = self._collect(changed)
             if not messages:
@@ -288,6 +292,9 @@ class Outbox:
             answers = self.store.send([message.command for message in messages])
         except OSError:
             self.changed |= changed
+            if self.files_room < limit:  # perhaps it was too much for the network
+                self.files_divisor = min(2 * self.files_divisor, MAX_FILES_SENT // CHUNK)
+                self.slow_until = time.monotonic() + SLOW_TIME
             raise
         failed = None
         for message, answer in zip(messages, answers, strict=True):
@@ -301,6 +308,12 @@ class Outbox:
                 self._handle_answer(message, answer)
         if failed is not None:
             raise failed
+
+    def limit_of_files(self) -> int:
+        """Bytes of files that the next round can send."""
+        if time.monotonic() >= self.slow_until:
+            self.files_divisor = 1
+        return max(CHUNK, MAX_FILES_SENT // self.files_divisor)
 
     def _collect(self, changed: Iterable[str]) -> Sequence[Message]:
         """The messages about the changed jobs. A job that the disk cannot read is tried again.
