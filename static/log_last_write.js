@@ -27,13 +27,12 @@ export class LastWrite {
     return this.known?.size === this.source.size ? this.known.time : null;
   }
 
-  /** Requests the time, once for each silence. */
+  /** Requests the time, once when the log is opened and once for each silence. */
   update(job) {
     const { source, requested } = this;
-    const isQuiet = source.size > 0 || Date.now() - startTime(job) > QUIET;
     const isOpen = job.status === "running" && source.stream?.isOpen;
-    const hasBegun = this.known === null || Date.now() - source.writtenAt > QUIET;
-    if (isQuiet && isOpen && hasBegun && source.size !== requested) {
+    const isDue = requested === null || Date.now() - source.writtenAt > QUIET;
+    if (isOpen && isDue && source.size !== requested) {
       this.load(job, source.size);
     }
   }

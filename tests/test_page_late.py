@@ -22,7 +22,7 @@ LATE = re.compile(r"^usually 36 s, now \d min$")
 SILENT = re.compile(r"^silent for \d+ min, never longer than 40 s before$")
 # In the log pane, where "this line" is a link to it.
 SILENT_AFTER = re.compile(
-    r"^nothing for \d+ min; the longest pause before was 40 s, after this line$"
+    r"^nothing for \d+ min; the longest pause before was 40 s, after this line(; (idle|busy.*))?$"
 )
 
 
