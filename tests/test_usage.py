@@ -257,6 +257,8 @@ def test_the_processes_of_a_job_are_found_wherever_they_went(jobs: Jobs, tmp_pat
     jobs.start(f"echo $$ > older; {WAIT}", one)
     older = pids_in(tmp_path / "older", 1)
     del jobs.leaders[one]
+    begun = time.monotonic()
+    wait_until(lambda: time.monotonic() > begun + 0.02)  # the kernel dates starts to 0.01 s
     clean = f"env -i setsid sh -c 'echo $$ >> pids; {WAIT}'"
     jobs.start(f"echo $$ >> pids; setsid sh -c 'echo $$ >> pids; {WAIT}' & {clean} & {WAIT}", one)
     mine = pids_in(tmp_path / "pids", 3)
