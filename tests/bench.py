@@ -35,11 +35,16 @@ from figures import Figure, take_figures  # noqa: E402
 def folder_figures(asked: argparse.Namespace) -> list[Figure]:
     """The figures of one machine with a jobs folder."""
     large = asked.gigabytes << 30
+
+    def sampling(jobs: int) -> Callable[[Path], None]:
+        return lambda folder: bench_jobs.sampling(folder, jobs, asked.seconds)
+
     figures = [
         Figure("one-slot", lambda folder: bench_jobs.throughput(folder, 1, asked.jobs)),
         Figure("two-slots", lambda folder: bench_jobs.throughput(folder, 2, asked.jobs)),
         Figure("start", lambda folder: bench_jobs.start_latency(folder, 100)),
         Figure("idle", lambda folder: bench_jobs.idle(folder, asked.seconds)),
+        *(Figure(f"sampling-{jobs}", sampling(jobs)) for jobs in (1, 50, 200)),
         Figure("history", bench_jobs.history),
         Figure("late-and-silent", lambda folder: bench_notify.watching(folder, 1_000, 600)),
         Figure("estimates", lambda folder: bench_notify.estimating(folder, 100, 30)),

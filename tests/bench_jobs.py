@@ -7,6 +7,7 @@ import re
 import shutil
 import statistics
 import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -198,6 +199,47 @@ def cpu_seconds(pid: int) -> float:
     """The processor time that a process has used so far."""
     numbers = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     return (int(numbers[11]) + int(numbers[12])) / os.sysconf("SC_CLK_TCK")
+
+
+# --- What running jobs cost -----------------------------------------------------------------------
+
+NO_SAMPLES = "tailboard.intervals.SAMPLE_INTERVAL=1e9"
+
+
+def sampling(folder: Path, jobs: int, seconds: float) -> None:
+    """The processor time that the threads of a worker take for its running jobs, of four processes
+    each, with samples of what they use and without."""
+    shares, latencies = [], []
+    for name, options in (("with", []), ("without", [NO_SAMPLES])):
+        with fresh(folder / name) as (storage, processes):
+            command = [sys.executable, "-m", "tests.programs.tuned_worker", *options, "--"]
+            worker = processes.start(*command, "--slots", str(jobs + 1))
+            for _ in range(jobs):
+                storage.submit(Job(command="sleep 1000 & sleep 1000; true"))
+            wait_until(lambda storage=storage: storage.counts()["running"] == jobs)
+            before, deadline = thread_seconds(worker.pid), time.monotonic() + seconds
+            latency = []
+            while time.monotonic() < deadline:
+                latency += [run_one(storage)]
+            shares.append((thread_seconds(worker.pid) - before) / seconds * 100)
+            latencies.append(quantiles(latency)[1])
+    target = f"{(shares[0] - shares[1]) / jobs:+.3f} % per job; target +0.2, and +5 in all"
+    say(f"threads of a worker with {jobs} jobs: samples : none", *shares, "%", target)
+    say(f"a job beside {jobs} others, p95: samples : none", *latencies, "ms")
+
+
+def run_one(storage: FolderStore) -> float:
+    """The seconds that a short job takes from its submission to its end."""
+    begun = time.perf_counter()
+    job = storage.submit(Job(command=["true"]))
+    wait_until(lambda: storage.status(job.id) in FINISHED)
+    return time.perf_counter() - begun
+
+
+def thread_seconds(pid: int) -> float:
+    """The processor time that the threads of a process have used so far, without its main one."""
+    threads = [path for path in Path(f"/proc/{pid}/task").iterdir() if path.name != str(pid)]
+    return sum(int((path / "schedstat").read_text().split()[0]) for path in threads) / 1e9
 
 
 # --- History --------------------------------------------------------------------------------------

@@ -20,11 +20,13 @@ from tailboard.cli import (
     queues,
     saved,
     start,
+    top,
     workers,
 )
 
 GROUPS: tuple[click.Group, ...] = (
     jobs.commands,
+    top.commands,
     logs.commands,
     files.commands,
     grep.commands,

@@ -37,6 +37,7 @@ from tailboard.cli.terminal import (
 )
 from tailboard.client import Unreachable, new_key
 from tailboard.job import AfterStatus
+from tailboard.sizes import show_size
 from tailboard.status import Status
 from tailboard.titles import short_title
 from tailboard.values import parse_time
@@ -267,7 +268,15 @@ def field_text(name: str, value: Any) -> str:
         return "\n".join(result_lines(value))
     if name == "usual":
         return "\n".join(usual_lines(value))
+    if name == "usage":
+        return usage_text(value)
     return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+
+
+def usage_text(usage: dict[str, Any]) -> str:
+    """What the processes of a running job use: "0.97 cores, 1.2 GiB"."""
+    memory = show_size(usage["memory_bytes"])
+    return memory if usage["cpu"] is None else f"{usage['cpu']:.2f} cores, {memory}"
 
 
 @commands.command("wait")

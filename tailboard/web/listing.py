@@ -10,7 +10,7 @@ from flask import abort
 from tailboard.job import Job, shorten
 from tailboard.web.models import Filters, Listing
 from tailboard.web.state import state
-from tailboard.web.usual import ShownUsual
+from tailboard.web.usual import ShownUsual, silence
 from tailboard.web.views import shown_marks, waiting
 from tailboard.web.waiting import Waiting, shown_job
 
@@ -71,7 +71,7 @@ def show_all(jobs: Sequence[Job], reasons: Waiting, with_results: bool) -> list[
 
     def show(job: Job) -> dict[str, Any]:
         shown = shown_job(job, reasons) | usual.in_list(job) | usage.get(job.id, {})
-        shown |= marks.progress(job)
+        shown |= silence(job) | marks.progress(job)
         return shown | marks.results(job) if with_results else shown
 
     return [show(job) for job in jobs]

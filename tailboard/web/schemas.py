@@ -52,6 +52,10 @@ BULK = MAYBE_TEXT | {
     "description": "For the header Tailboard-Bulk of the requests for these jobs: the audit log "
     "then has one line for all of them."
 }
+SILENT_SINCE = TIME | {
+    "description": "While it is running: when it last wrote to its log, or started; null if that "
+    "is not known."
+}
 SCHEMA_KEYS = ("type", "anyOf", "items", "additionalProperties", "$ref")  # no title, no default
 # Explains the response fields whose names are not self-explanatory.
 NOTES = {
@@ -207,6 +211,7 @@ def whole_job(job: dict[str, Any]) -> dict[str, Any]:
         "description": "In the response to GET /jobs/ID: when and why it is deleted; null while it "
         "has not ended."
     }
+    whole["properties"]["silent_since"] = SILENT_SINCE
     whole["properties"]["usage"] = maybe("Usage") | {
         "description": "In the response to GET /jobs/ID, while it is running: what its processes "
         "use; null if that is not known yet."
@@ -226,6 +231,7 @@ def listed_job(job: dict[str, Any]) -> dict[str, Any]:
     listed["properties"]["usual"] = MAYBE_USUAL | {
         "description": "While it is running: what is usual for it; null if that is not known yet."
     }
+    listed["properties"]["silent_since"] = SILENT_SINCE
     listed["properties"]["usage"] = maybe("Usage") | {
         "description": "While it is running: what its processes use, at most a minute ago if that "
         "has changed little; null if it is not known yet."

@@ -32,6 +32,12 @@ class ShownUsual:
         return {"usual": usual._asdict() | {"silent_since": silent_since(job)}}
 
 
+def silence(job: Job) -> dict[str, Any]:
+    """The field `silent_since` of a job, also if nothing is usual for it; left out if it is not
+    running."""
+    return {"silent_since": silent_since(job)} if job.status is Status.RUNNING else {}
+
+
 def silent_since(job: Job) -> str | None:
     """When the log of a running job last grew in this attempt, or else when the attempt started.
     None if that is not known: the job does not run, or its machine does not report."""

@@ -15,7 +15,7 @@ from tailboard.values import utc
 from tailboard.web.progress import ShownMarks
 from tailboard.web.retention import shown_retention
 from tailboard.web.state import state
-from tailboard.web.usual import ShownUsual
+from tailboard.web.usual import ShownUsual, silence
 from tailboard.web.waiting import Waiting, shown_job
 
 ShownCommand = tuple[dict[str, Any], dict[str, str]]  # the body and the headers of a response
@@ -40,7 +40,7 @@ def job_with_log(job: Job) -> dict[str, Any]:
     usage = state().steady_usage.exactly(job)
     usual = ShownUsual(state().usual_times).on_its_own(job)
     usual |= shown_retention(job)
-    return whole_job(job) | usual | usage | marks.progress(job) | marks.results(job)
+    return whole_job(job) | usual | silence(job) | usage | marks.progress(job) | marks.results(job)
 
 
 def shown_marks() -> ShownMarks:
