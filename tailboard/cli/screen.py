@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-import select
+import selectors
 import shutil
 import signal
 import sys
@@ -71,9 +71,10 @@ class Screen(AbstractContextManager["Screen"]):
 
     def read_keys(self, seconds: float) -> str | None:
         """The keys that are pressed within this time; None if the terminal was closed."""
-        ready, _, _ = select.select([self.fd], [], [], seconds)
-        if not ready:
-            return ""
+        with selectors.DefaultSelector() as selector:
+            selector.register(self.fd, selectors.EVENT_READ)
+            if not selector.select(seconds):
+                return ""
         try:
             return os.read(self.fd, 64).decode(errors="replace") or None
         except OSError:  # EIO

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Sequence
 from enum import StrEnum
 from typing import Any, NamedTuple
 
-from tailboard.cli.terminal import cut_to, pad_to, printable
+from tailboard.cli.terminal import columns_of, cut_to, pad_to, printable
 from tailboard.durations import format_duration, format_roughly
 from tailboard.sizes import show_size
 from tailboard.titles import short_title
@@ -123,7 +123,7 @@ def table_lines(jobs: Sequence[Busy], now: float, columns: int | None) -> list[s
     shows_host = columns is None or columns >= WIDE
     heading = ["ID", "CPU", "MEMORY", "OUTPUT", "SILENT", "RUNS FOR"]
     table = [[*heading, "HOST", "TITLE"], *(cells_of(job, now) for job in jobs)]
-    width = max(len(row[6]) for row in table)
+    width = max(sum(map(columns_of, row[6])) for row in table)
     lines = []
     for job_id, cpu, memory, output, silent, elapsed, host, title in table:
         line = f"{job_id:8}  {cpu:>5}  {memory:>9}  {output:>11}  {silent:>6}  {elapsed:>12}  "
