@@ -48,6 +48,7 @@ NO_FOLDER = (
 # would wait.
 UNREADABLE = (errno.EACCES, errno.EPERM, errno.EAGAIN, errno.ENXIO)
 PROBE = getattr(os, "O_PATH", os.O_RDONLY | os.O_NONBLOCK)  # finds out what it is
+NOT_OPENED = {errno.ELOOP: FileKind.LINK, errno.EOPNOTSUPP: FileKind.SOCKET}  # without O_PATH
 KINDS = {
     stat.S_IFREG: FileKind.FILE,
     stat.S_IFDIR: FileKind.FOLDER,
@@ -238,10 +239,16 @@ def open_regular_file(parent: int, name: bytes, path: bytes) -> int:
     """Open a regular file in an open folder for reading. NotAFile if it is something else, which is
     never opened on Linux: merely opening a FIFO or a device can have an effect. `path`: for the
     message."""
-    check_is_file(os.stat(name, dir_fd=parent, follow_symlinks=False), path)
-    found = os.open(name, PROBE | os.O_NOFOLLOW, dir_fd=parent)
     try:
-        check_is_file(os.fstat(found), path)  # the job may have replaced it meanwhile
+        found = os.open(name, PROBE | os.O_NOFOLLOW, dir_fd=parent)
+    except OSError as error:
+        if error.errno in NOT_OPENED:
+            raise not_a_file(path, NOT_OPENED[error.errno]) from None
+        raise
+    try:
+        kind = KINDS.get(stat.S_IFMT(os.fstat(found).st_mode))
+        if kind is not FileKind.FILE:
+            raise not_a_file(path, kind)
         return os.open(f"/proc/self/fd/{found}", os.O_RDONLY | os.O_NONBLOCK)
     except FileNotFoundError:  # no /proc
         return open_regular(os.fsdecode(name), os.O_RDONLY, parent)
@@ -252,9 +259,3 @@ def open_regular_file(parent: int, name: bytes, path: bytes) -> int:
         raise NotAFile(f"{show_path(path)} cannot be read: {why}") from None
     finally:
         os.close(found)
-
-
-def check_is_file(found: os.stat_result, path: bytes) -> None:
-    kind = KINDS.get(stat.S_IFMT(found.st_mode))
-    if kind is not FileKind.FILE:
-        raise not_a_file(path, kind)
