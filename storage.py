@@ -64,6 +64,7 @@ Which file of tailboard/ contains what:
     settings.py, program_log.py     the settings from the environment; the log of the program
     intervals.py                    the times that tests change
     addresses.py                    the addresses at which servers can listen
+    disk_space.py                   the free space of a file system
     notices.py, notify_rules.py     what was noticed about a job; who is notified of what
     workers.py, keys.py             records of workers and pauses; Idempotency-Keys
     order.py                        limits, keys, and jobs that wait for others
@@ -89,6 +90,7 @@ from collections.abc import Collection, Container, Iterable, Iterator, Mapping, 
 from typing import TYPE_CHECKING, Any, Protocol
 
 from tailboard.audit import AuditFilter, AuditPage, Entry
+from tailboard.disk_space import Space
 from tailboard.folder.access import naming_setting
 from tailboard.folder.claim import Claim
 from tailboard.folder.folder_store import FolderStore
@@ -498,6 +500,10 @@ class Health(Protocol):
     def unreadable(self) -> Sequence[str]:
         """The damaged jobs folders, workers, saved commands and schedules, which were omitted, each
         as "NAME: reason", sorted."""
+
+    def space(self) -> Space | None:
+        """The space of the file system with the jobs; None if it is not known here, as with
+        Redis."""
 
     def describe(self) -> dict[str, Any]:
         """`kind` ("folder" or "redis") and what else is known about the storage, as JSON; for Redis

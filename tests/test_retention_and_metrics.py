@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 import requests
-from conftest import Processes, need, wait_until
+from conftest import Processes, SmallDisk, need, wait_until
 
 from api import create_app
 from storage import load_logs
@@ -578,3 +578,24 @@ def test_a_dead_webhook_never_delays_jobs(
     processes.worker(TAILBOARD_WEBHOOK="http://127.0.0.1:9/", TAILBOARD_WEBHOOK_ON="succeeded")
     jobs = [storage.submit(Job(command="true")) for _ in range(5)]
     assert {ended(job).status for job in jobs} == {Status.SUCCEEDED}
+
+
+def test_the_free_space_of_the_jobs_folder_is_reported(
+    disk: SmallDisk, processes: Processes
+) -> None:
+    url = processes.api()
+
+    def reported() -> tuple[int, int]:
+        """As /healthz reports it; /metrics reports the same."""
+        lines = requests.get(f"{url}/metrics").text.splitlines()
+        found = dict(line.split(" ") for line in lines if line.startswith("tailboard_storage_"))
+        health = requests.get(f"{url}/healthz").json()
+        free, total = health["free_bytes"], health["total_bytes"]
+        assert float(found["tailboard_storage_free_bytes"]) == free
+        assert float(found["tailboard_storage_total_bytes"]) == total
+        return free, total
+
+    space = os.statvfs(disk.place)
+    assert reported() == (space.f_bavail * space.f_frsize, space.f_blocks * space.f_frsize)
+    disk.fill()
+    assert reported() == (0, space.f_blocks * space.f_frsize)

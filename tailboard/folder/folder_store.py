@@ -28,6 +28,7 @@ from dataclasses import replace
 from typing import Any, BinaryIO
 
 from tailboard.chains import next_job, next_key, not_started
+from tailboard.disk_space import Space
 from tailboard.errors import (
     JobDamaged,
     JobError,
@@ -524,6 +525,9 @@ class FolderStore(JobFolders):
         return []
 
     # The storage itself
+
+    def space(self) -> Space | None:
+        return Space.of(self.root)
 
     def describe(self) -> dict[str, Any]:
         return {"kind": "folder"}

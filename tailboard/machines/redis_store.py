@@ -89,6 +89,9 @@ class RedisStore(RedisJobs):
 
     # Condition
 
+    def space(self) -> None:
+        """The jobs are in Redis, whose memory `describe` reports."""
+
     def check_writable(self) -> None:
         self.link.ask(("SET", self.link.key("check"), "x", "EX", 1))
 

@@ -22,13 +22,15 @@ def check_health() -> dict[str, Any]:
     waiting, alive = store.queued_by_queue(), store.workers()
     for paused in store.pauses.list():  # these jobs wait because a user paused their queue
         waiting.pop(paused.queue, None)
-    reason = find_reason(waiting, alive)
+    reason, space = find_reason(waiting, alive), store.space()
     return {
         "status": "unhealthy" if reason else "ok",
         "reason": reason,
         "workers": len(alive),
         "oldest_queued_seconds": max((age_of(ids[0]) for ids in waiting.values()), default=None),
         "unreadable": len(store.unreadable()),
+        "free_bytes": space.free if space else None,
+        "total_bytes": space.total if space else None,
         "version": __version__,
     }
 

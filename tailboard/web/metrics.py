@@ -82,6 +82,7 @@ class Metrics:
         yield from self._jobs()
         yield from self._queues()
         yield from self._workers()
+        yield from self._space()
 
     def _count_finished(self) -> None:
         """Count the jobs that have ended since the last scrape."""
@@ -135,6 +136,14 @@ class Metrics:
         yield GaugeMetricFamily("tailboard_workers", "Workers that are running.", len(alive))
         yield GaugeMetricFamily("tailboard_slots", "Slots of all workers.", slots)
         yield GaugeMetricFamily("tailboard_slots_busy", "Slots that are running a job.", busy)
+
+    def _space(self) -> Iterator[Metric]:
+        space = self.store.space()
+        if space is not None:
+            text = "Bytes that can still be written to the file system of the jobs."
+            yield GaugeMetricFamily("tailboard_storage_free_bytes", text, space.free)
+            text = "Bytes of the file system of the jobs."
+            yield GaugeMetricFamily("tailboard_storage_total_bytes", text, space.total)
 
 
 def queue_gauge(name: str, text: str, values: Mapping[str, float]) -> Metric:

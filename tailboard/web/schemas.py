@@ -466,6 +466,8 @@ def service_schemas() -> dict[str, Any]:
             workers=COUNT,
             oldest_queued_seconds={"type": ["number", "null"]},
             unreadable=COUNT,
+            free_bytes=MAYBE_COUNT | {"description": "What the API's user can still write."},
+            total_bytes=MAYBE_COUNT | {"description": "Of the jobs folder's file system."},
             version=TEXT,
         ),
     }
