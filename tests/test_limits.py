@@ -27,7 +27,7 @@ from conftest import (
 from flask.testing import FlaskClient
 
 from storage import FolderStore
-from tailboard.job import Job
+from tailboard.job import Job, is_memory, is_nice
 from tailboard.run import cgroups
 from tailboard.run.cgroups import NoCgroups
 from tailboard.settings import Settings
@@ -135,6 +135,11 @@ def test_an_invalid_value_is_refused_by_the_api(
 ) -> None:
     answer = client.post("/jobs", json={"command": "true", "queue": BY_HAND, field: value})
     assert (answer.status_code, answer.json["detail"]) == (400, f"{field} must be {allowed}")
+
+
+def test_an_invalid_value_in_a_file_is_noticed() -> None:
+    assert [n for n in (-21, -20, 0, 19, 20, "1", None) if is_nice(n)] == [-20, 0, 19, None]
+    assert [n for n in (1, 8 << 20, 1 << 60, "2G", None) if is_memory(n)] == [8 << 20, None]
 
 
 @pytest.mark.parametrize(
