@@ -48,8 +48,9 @@ class AwaitedJobs:
                 if known is not None:
                     after[job_id] = known
         has_missed = len(after) < sum(map(len, listings))  # one has just moved
-        self._after, self._listings = after, () if has_missed else listings
         self._waiting = {p: child for child, parents in after.items() for p in parents}
+        # Last: another thread that finds these listings uses what was made from them.
+        self._after, self._listings = after, () if has_missed else listings
 
     def _read(self, path: str) -> Sequence[str] | None:
         """The jobs that a job waits for; None if it has just moved."""
