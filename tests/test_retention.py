@@ -134,7 +134,7 @@ def test_records_are_read_once_per_process(storage: FolderStore) -> None:
     prune(storage)
     for job_id in ids:
         Path(storage.root, "succeeded", job_id[:8], job_id, "job.json").write_text("{}")
-    newest = put_ended(storage, days_ago(0.5), saved="backup")
+    newest = put_ended(storage, days_ago(1), saved="backup", job_id=f"{ids[0][:-4]}zzzz")
     prune(storage)
     assert left_in(storage) == {newest, ids[0]}
 
@@ -175,6 +175,13 @@ def test_a_parent_is_locked_while_a_job_is_submitted(storage: FolderStore) -> No
         assert left_in(storage) == {parent}
     prune(storage, days=1)
     assert not left_in(storage)
+
+
+def test_a_job_that_is_awaited_by_the_time_it_is_locked_is_kept(storage: FolderStore) -> None:
+    parent = put_ended(storage, days_ago(9))
+    folder = f"{storage.root}/succeeded/{parent[:8]}/{parent}"
+    assert list(storage._remover.delete(Status.SUCCEEDED, folder, lambda: True)) == []
+    assert left_in(storage) == {parent}
 
 
 def test_a_job_is_refused_whose_parent_is_just_being_deleted(storage: FolderStore) -> None:
@@ -327,6 +334,7 @@ def test_a_run_shows_what_its_command_keeps(storage: FolderStore, app: Flask) ->
     )
     assert shown["delete_at"]
     storage.delete(newest)
+    put_ended(storage, days_ago(0.5), Status.FAILED, saved="backup")
     assert retention(app, second) == kept
 
 
