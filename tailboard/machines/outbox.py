@@ -416,7 +416,7 @@ class Outbox:
         begin, samples = self.spool.read_samples(entry, "usage", sent.usage)
         has_some = begin + len(samples) >= 2 * USAGE_RECORD.size
         sent.usage_due = now + (USAGE_INTERVAL if has_some else FIRST_USAGE_INTERVAL)
-        if samples:
+        if samples and (has_some or entry.is_over):
             sent.usage = begin + len(samples)
             yield Message(entry, "samples", self.store.note(entry, "usage", begin, samples))
 
