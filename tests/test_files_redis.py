@@ -204,7 +204,7 @@ def test_a_deleted_job_leaves_no_files_on_its_machine_or_in_redis(
     for _ in range(2):
         claim = start()
         put(claim.folder, CONTENTS)
-        write_usage(claim.folder, 2)
+        write_usage(claim.folder, 3)
         ids.append(finish(claim))
     machine.sync()
     link = machine.redis.link
@@ -703,6 +703,20 @@ def test_what_a_job_used_is_sent_once_a_minute_and_at_its_end(
     machine.redis.link.client.flushall()
     machine.sync()
     assert machine.redis.usage(job_id) == last, "it is sent again"
+
+
+def test_the_start_and_the_end_of_a_short_job_are_not_sent(
+    machine: RedisMachine, start: Callable[..., Claim]
+) -> None:
+    claim = start()
+    write_usage(claim.folder, 1)
+    machine.sync()
+    write_usage(claim.folder, 2)
+    job_id = finish(claim)
+    machine.sync()
+    link = machine.redis.link
+    assert link.ask(("EXISTS", link.key(f"usage:{job_id}"))) == [0]
+    assert machine.redis.usage(job_id) == []
 
 
 def later(machine: RedisMachine, job_id: str) -> None:

@@ -409,14 +409,16 @@ class Outbox:
             yield Message(entry, "samples", self.store.note(entry, "times", begin, samples))
 
     def _usage_messages(self, sent: Sent, entry: SpoolEntry) -> Iterator[Message]:
-        """What the job's processes used since the last minute, and the rest at its end."""
+        """What the job's processes used since the last minute, and the rest at its end. Not for a
+        short job, which has only the samples of its start and its end: they would take a quarter of
+        what Redis needs for it."""
         now = time.monotonic()
         if now < sent.usage_due and not entry.is_over:
             return
         begin, samples = self.spool.read_samples(entry, "usage", sent.usage)
-        has_some = begin + len(samples) >= 2 * USAGE_RECORD.size
+        has_some = begin + len(samples) >= (3 if entry.is_over else 2) * USAGE_RECORD.size
         sent.usage_due = now + (USAGE_INTERVAL if has_some else FIRST_USAGE_INTERVAL)
-        if samples and (has_some or entry.is_over):
+        if samples and has_some:
             sent.usage = begin + len(samples)
             yield Message(entry, "samples", self.store.note(entry, "usage", begin, samples))
 
