@@ -292,8 +292,8 @@ class Files(Protocol):
     """The files that jobs have written into their folder `files`, and what their processes used."""
 
     def list_files(self, job_id: str) -> FileListing:
-        """The files of a job, also while it runs; none if it has none. JobNotFound; FilesElsewhere
-        if only its machine has them."""
+        """The files of a job, also while it runs; none if it has none. With `elsewhere` if only its
+        machine has their content; FilesElsewhere if only its machine knows them. JobNotFound."""
 
     def open_file(self, job_id: str, path: bytes) -> OpenFile:
         """Open a file of a job; the caller closes it. `path` is as in the listing. It stays

@@ -1366,6 +1366,25 @@ def test_a_job_that_does_not_exist_has_no_files(store: WorkerStore, job_id: str)
     assert store.latest_usage([job_id]) == {}
 
 
+@pytest.mark.parametrize("what", ["link", "fifo", "file"])
+def test_a_job_that_replaces_its_folder_of_files_has_none(
+    store: WorkerStore, claim: Callable[[], Claim], what: str
+) -> None:
+    job = store.submit(Job(command="true"))
+    with claim() as held:
+        path = f"{held.folder}/files"
+        if what == "link":
+            os.symlink("/etc", path)
+        elif what == "fifo":
+            os.mkfifo(path)
+        else:
+            Path(path).write_bytes(b"x")
+        held.finish(Outcome(Status.SUCCEEDED, 0))
+    assert store.list_files(job.id) == FileListing([], True)
+    with pytest.raises(FileNotFoundError):
+        store.open_file(job.id, b"passwd")
+
+
 def test_a_deleted_job_has_no_files(store: WorkerStore, with_files: str) -> None:
     store.delete(with_files)
     for call in (store.list_files, store.usage, lambda i: store.open_file(i, b"empty")):
