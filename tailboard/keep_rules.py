@@ -6,7 +6,8 @@ else those with the same title. Newer means submitted later.
 1. Never deleted: the newest success and the newest failure of each saved command that exists, and
    the jobs that a queued job waits for.
 2. By age: jobs that ended more than `keep_days` days ago, if the clock can be trusted.
-3. By runs: jobs with at least `keep_runs` newer runs that have ended.
+3. By runs: jobs with at least `keep_runs` newer runs that have ended. Not within a minute of their
+   end.
 4. By bytes, while all ended jobs together take more than `max_bytes`: first jobs without rules,
    then jobs with rules, and of both the oldest first. Not within an hour of their end.
 
@@ -31,6 +32,9 @@ from tailboard.values import utc
 
 DAY = 86_400.0  # seconds
 MIN_KEPT = 3_600.0  # seconds after its end in which no job is deleted to save bytes
+# The same for the number of runs: a client that waits for a job, and the sender of notifications,
+# must still find it.
+RUN_GRACE = 60.0
 FAILURES = (Status.FAILED, Status.TIMED_OUT, Status.LOST)
 Bound = Literal["age", "runs", "bytes"]
 Kind = Literal["success", "failure"]
@@ -102,10 +106,9 @@ class Facts:
         """Is this the name of a saved command?"""
         return saved is not None and saved in self.commands
 
-    def is_recent(self, job: EndedJob) -> bool:
-        """Has it ended so recently that bytes are no reason to delete it? A time that is further in
-        the future is wrong."""
-        return abs(self.now - job.ended_at) < MIN_KEPT
+    def is_recent(self, job: EndedJob, seconds: float) -> bool:
+        """Has it ended within so many seconds? A time that is further in the future is wrong."""
+        return abs(self.now - job.ended_at) < seconds
 
 
 # --- The parts of the rules -----------------------------------------------------------------------
@@ -175,7 +178,7 @@ class Keeper:
         if days and facts.trusts_clock and job.ended_at < facts.now - days * DAY:
             bound = "age"
         elif rules.keep_runs is not None and newer >= rules.keep_runs:
-            bound = "runs"
+            bound = None if facts.is_recent(job, RUN_GRACE) else "runs"
         waiting = facts.awaited.get(job.id)
         if kept is None and waiting is not None:
             kept = f"job {waiting} waits for it"
@@ -218,7 +221,7 @@ class Totals:
     plain: int = 0  # of those without
 
     def add(self, facts: Facts, job: EndedJob, finding: Finding) -> None:
-        if finding.kept is not None or facts.is_recent(job):
+        if finding.kept is not None or facts.is_recent(job, MIN_KEPT):
             self.fixed += job.size
         elif finding.has_rules:
             self.ruled += job.size
@@ -242,7 +245,7 @@ class Room:
 
     def has_room(self, job: EndedJob, finding: Finding) -> bool:
         """Does the job fit? If so, it takes its room."""
-        if finding.kept is not None or self._facts.is_recent(job):
+        if finding.kept is not None or self._facts.is_recent(job, MIN_KEPT):
             return True
         if job.size > self._left[finding.has_rules]:
             return False

@@ -34,13 +34,15 @@ rules = st.builds(
 
 
 @st.composite
-def histories(draw: st.DrawFn, now: float) -> tuple[list[EndedJob], Facts]:
-    """Ended jobs, newest first, and the limits and commands that decide about them."""
+def histories(draw: st.DrawFn, now: float, least: int = 30) -> tuple[list[EndedJob], Facts]:
+    """Ended jobs, newest first, and the limits and commands that decide about them. `least`:
+    seconds since the end of each."""
     jobs = []
     for number in range(draw(st.integers(0, 25))):
         name = draw(st.sampled_from([*COMMANDS, *TITLES]))
         saved = name if name in COMMANDS else None
-        ended_at = now - draw(st.integers(0, 60)) * DAY - draw(st.integers(0, 3)) * HOUR / 2 - 60
+        ended_at = now - draw(st.integers(0, 60)) * DAY - draw(st.integers(0, 3)) * HOUR / 2
+        ended_at -= draw(st.sampled_from([least, 60]))
         jobs.append(
             EndedJob(
                 id=first_id(now - 61 * DAY + number * HOUR),
@@ -87,6 +89,8 @@ class Rulebook:
 
     def is_too_much(self, job: EndedJob) -> bool:
         most = self.rules_of(job).keep_runs
+        if self.facts.now - job.ended_at < 60:
+            return False
         return most is not None and len(self.newer_runs(job)) >= most
 
     def is_last_of_its_kind(self, job: EndedJob) -> bool:
@@ -211,7 +215,7 @@ def make_folder(root: Path, jobs: Sequence[EndedJob], facts: Facts) -> FolderSto
 @settings(
     max_examples=8, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
-@given(histories(time.time()))
+@given(histories(time.time(), least=60))
 def test_a_folder_is_pruned_by_these_rules(
     tmp_path_factory: pytest.TempPathFactory, history: tuple[list[EndedJob], Facts]
 ) -> None:

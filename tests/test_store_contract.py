@@ -1505,8 +1505,9 @@ def ended(store: WorkerStore, claim: Callable[[], Claim]) -> Callable[..., str]:
 
 @pytest.fixture
 def long_ago(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Lets jobs be deleted to save bytes, as if they had ended more than an hour ago."""
+    """Lets jobs be deleted as if they had ended more than an hour ago."""
     monkeypatch.setattr("tailboard.keep_rules.MIN_KEPT", 0.0)
+    monkeypatch.setattr("tailboard.keep_rules.RUN_GRACE", 0.0)
 
 
 def prune(store: WorkerStore, days: int, max_bytes: int) -> None:
@@ -1564,7 +1565,7 @@ def save_backup(store: WorkerStore, **rules: int) -> None:
 
 
 def test_runs_beyond_keep_runs_are_pruned(
-    store: WorkerStore, ended: Callable[..., str], caplog: pytest.LogCaptureFixture
+    store: WorkerStore, ended: Callable[..., str], long_ago: None, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level("INFO")
     save_backup(store, keep_runs=2)
