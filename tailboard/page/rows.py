@@ -132,7 +132,8 @@ def must_send_list(changes: RowChanges, filters: Filters, sent: SentList) -> boo
 def job_details(job: Job) -> Job:
     """What the log pane shows of a job: of its environment only the names and the values of params,
     since other values can be secret."""
-    hidden = ("env", "command", "usage")  # the browser loads the usage itself
+    # The browser loads the usage itself, and `usual` says what it needs of the silence.
+    hidden = ("env", "command", "usage", "silent_since")
     shown = {name: value for name, value in job.items() if name not in hidden}
     texts = {"title": job_title(job), "command_text": command_text(job.get("command"))}
     values = shown_values(job)
