@@ -29,6 +29,9 @@ from flask.testing import FlaskClient
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from machines import RedisMachine
+from other_servers import Answer as RawAnswer
+from other_servers import Request, serve
+from playwright.sync_api import BrowserContext, expect
 from web import RFC3339, UNKNOWN, is_problem
 
 from api import create_app
@@ -655,6 +658,7 @@ def test_an_archive_holds_a_followers_place_until_it_is_sent(
     first = client.get(f"{folder_job.url}.zip")
     is_problem(client.get(f"{folder_job.url}.zip"), 503, "too many clients are following logs")
     first.close()
+    client.head(f"{folder_job.url}.zip").close()
     assert client.get(f"{folder_job.url}.zip").status_code == 200
 
 
@@ -686,6 +690,50 @@ def test_markdown_that_cannot_be_rendered(
     is_problem(client.get(f"{folder_job.url}/long.md?render=1"), 400, "1,048,576 bytes")
     (folder_job.top / "text.txt").write_bytes(b"x")
     is_problem(client.get(f"{folder_job.url}/text.txt?render=1"), 400, "render must be 0", ".md")
+
+
+# --- In a browser ---------------------------------------------------------------------------------
+
+HOSTILE_HTML = """<!doctype html><base href=URL/>
+<meta http-equiv=refresh content="0;url=URL/refresh"><link rel=stylesheet href=URL/css>
+<link rel=prefetch href=URL/prefetch><link rel=icon href=URL/icon>
+<link rel=preload as=image href=URL/preload><style>@import 'URL/import'; p {background: url(URL/bg)}
+</style><p>text<img src=URL/img><iframe src=URL/frame></iframe><object data=URL/object></object>
+<embed src=URL/embed><video src=URL/video></video><form action=URL/form><button autofocus>x</button>
+</form><script>document.querySelector("p").textContent = "ran"; fetch("URL/fetch");
+navigator.sendBeacon("URL/beacon"); new WebSocket("WS/socket")</script>"""
+HOSTILE_SVG = """<svg xmlns="http://www.w3.org/2000/svg" width="9" height="9"
+onload="fetch('URL/onload')">
+<script>fetch('URL/script')</script><style>@import 'URL/css';</style><image href="URL/image"/>
+<use href="URL/use#a"/><text>text</text><foreignObject width="9" height="9">
+<img xmlns="http://www.w3.org/1999/xhtml" src="URL/foreign"/></foreignObject></svg>"""
+HOSTILE_MARKDOWN = "text ![](URL/image) <script src=URL/script></script> <img src=URL/html>\n"
+
+
+def test_a_file_that_is_opened_in_a_browser_sends_no_request(
+    files: Files, context: BrowserContext
+) -> None:
+    asked: list[str] = []
+
+    def note(request: Request) -> RawAnswer:
+        asked.append(request.path)
+        return RawAnswer(200)
+
+    page = context.new_page()
+    with serve(note) as url:
+        for name, text in (
+            ("hostile.html", HOSTILE_HTML),
+            ("hostile.svg", HOSTILE_SVG),
+            ("hostile.md", HOSTILE_MARKDOWN),
+        ):
+            own = text.replace("URL", url).replace("WS", url.replace("http", "ws"))
+            files.write(name.encode(), own.encode())
+            address = f"{files.site.url}/jobs/{files.id}/files/{name}"
+            page.goto(f"{address}?render=1" if name.endswith(".md") else address)
+            expect(page.get_by_text("text")).to_be_attached()
+            assert page.url.startswith(address)
+        page.close()
+    assert asked == []
 
 
 # --- Who can read them ----------------------------------------------------------------------------
