@@ -13,11 +13,12 @@
 const POLICY =
   "default-src 'none'; style-src 'unsafe-inline'; img-src data:; font-src data:; media-src data:; " +
   "form-action 'none'";
-// Browsers connect for some links although the policy forbids every request. A refresh, a base or
-// a script would only fail.
-const USELESS = "link, base, script, meta[http-equiv]";
+// Chromium connects for some elements `link` and for frames before it applies the policy that forbids
+// every request. The other elements would only fail.
+const USELESS = "link, iframe, frame, object, embed, base, script, meta";
 
-/** A frame with an HTML document. Its links to its own sections work, all others do nothing. */
+/** A frame with an HTML document. Only its links to its own sections work: a click with the middle
+    button opens any other in a new tab, which neither sandbox nor policy can prevent. */
 export function makeFrame(html, title) {
   const document = new DOMParser().parseFromString(html, "text/html"); // runs and loads nothing
   clean(document);
@@ -37,26 +38,31 @@ function clean(document) {
     for (const node of root.querySelectorAll(USELESS)) {
       node.remove();
     }
-    for (const link of root.querySelectorAll("a[href], area[href]")) {
-      if (!link.getAttribute("href").startsWith("#")) {
-        link.target = "_blank"; // which the sandbox forbids
-      }
+    for (const link of root.querySelectorAll("a, area")) {
+      removeUrl(link);
     }
     roots.push(...[...root.querySelectorAll("template")].map(({ content }) => content));
+  }
+}
+
+/** Makes a text of a link that leads out of the document. Its tooltip has the URL. */
+function removeUrl(link) {
+  for (const name of ["href", "xlink:href"]) {
+    const url = link.getAttribute(name);
+    if (url !== null && !url.startsWith("#")) {
+      link.removeAttribute(name);
+      link.setAttribute("title", url);
+    }
   }
 }
 
 function headNodes(document) {
   const base = document.createElement("base");
   base.setAttribute("href", "about:srcdoc"); // else "#section" would be a link to this page
-  const policies = { "Content-Security-Policy": POLICY, "x-dns-prefetch-control": "off" };
-  const metas = Object.entries(policies).map(([name, content]) => {
-    const meta = document.createElement("meta");
-    meta.httpEquiv = name;
-    meta.content = content;
-    return meta;
-  });
-  return [base, ...metas];
+  const policy = document.createElement("meta");
+  policy.httpEquiv = "Content-Security-Policy";
+  policy.content = POLICY;
+  return [base, policy];
 }
 
 /** A frame with an SVG as an image, which can neither run scripts nor load anything. */

@@ -126,6 +126,7 @@ export class FileView {
         return; // another file is shown
       }
       if (!(error instanceof FileProblem)) {
+        this.say("The page cannot show this file. Download it to see it.");
         throw error;
       }
       this.say(error.status === 404 ? "This file no longer exists." : error.message);

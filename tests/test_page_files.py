@@ -134,7 +134,6 @@ def test_the_files_are_listed_below_the_head(site: Site, report: Job, page: Page
     with page.expect_download() as download:
         file_list(page).get_by_role("link", name="Download all").click()
     assert download.value.suggested_filename.endswith(".zip")
-    check_with_axe(page)
     opener.click()
     expect(names).to_have_count(0)
 
@@ -349,8 +348,8 @@ SVG = """<svg xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/
  viewBox="0 0 9 9" onload="fetch('EVIL/onload')"><style>@import url(EVIL/css); rect { fill:
  url(EVIL/fill#a) }</style><script>fetch('EVIL/script'); parent.document.title = 'ran'</script>
  <image href="EVIL/image" width="9" height="9"/><use xlink:href="EVIL/use#a"/><rect width="9"
- height="9"/><foreignObject width="9" height="9"><body xmlns="http://www.w3.org/1999/xhtml">
- <img src="EVIL/img"/><iframe src="EVIL/frame"/></body></foreignObject></svg>"""
+ height="9"/><foreignObject width="9" height="9"><div xmlns="http://www.w3.org/1999/xhtml">
+ <img src="EVIL/img"/><iframe src="EVIL/frame"></iframe></div></foreignObject></svg>"""
 HTML = f"""<!DOCTYPE html><html><head><title>mine</title><base href="EVIL/">
 <meta name="referrer" content="unsafe-url"><meta http-equiv="refresh" content="0; url=EVIL/refresh">
 <meta http-equiv="Content-Security-Policy" content="default-src *">
@@ -411,9 +410,9 @@ def test_a_hostile_document_requests_and_reads_nothing(
             frame = frame_of(page)
             expect(frame.locator("img, h1").first).to_be_visible()
             check_frame(page, frame)
-        links = frame.locator("a")
-        expect(links).to_have_text(["out"])
-        links.click(no_wait_after=True)
+        out = frame.locator("a")
+        expect(out).to_have_attribute("title", f"{evil}/out")
+        out.click(no_wait_after=True, button="middle")
         check_frame(page, frame)
 
 
