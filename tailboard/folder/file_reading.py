@@ -35,7 +35,7 @@ from tailboard.values import RESOURCE_ERRNOS
 FILES = "files"  # the name of the folder
 LONGEST_PATH = 4_096  # bytes: longer ones are not listed; no program can open them by their path
 LISTED_BYTES = 2 << 20  # of all paths of a listing; names of 200 bytes on average reach it
-LISTING_TIME = 2.0  # seconds
+LISTING_TIME = 5.0  # seconds
 NO_FOLDER = (
     errno.ENOENT,
     errno.ENOTDIR,
