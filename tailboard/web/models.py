@@ -393,9 +393,7 @@ class UsageQuery(RequestModel):
     """The parameters of GET /jobs/ID/usage."""
 
     limit: Annotated[int | None, DIGITS, int_field(1, MOST_SAMPLES)] = None
-    ticket: str | None = Field(
-        None, description="a ticket from POST /ticket or POST /jobs/ID/ticket, instead of a token"
-    )
+    ticket: TicketField = None
 
 
 PART_NAMES = rf"^({'|'.join(PartName)})(,({'|'.join(PartName)}))*$"

@@ -1,5 +1,6 @@
-"""Tickets, with which a browser can read logs for a few minutes without the token. EventSource and
-download links cannot send headers, so a ticket is a parameter of the URL."""
+"""Tickets, with which a browser can read the logs, files and usage of jobs for a few minutes
+without the token. EventSource and download links cannot send headers, so a ticket is a parameter of
+the URL."""
 
 from __future__ import annotations
 
@@ -23,7 +24,8 @@ PROXY_TICKET_SALT = "tailboard log ticket of a proxy's user"
 
 
 class Ticket(NamedTuple):
-    """What a ticket allows: reading a log, also from a page of this origin."""
+    """What a ticket allows: reading the log and the files of a job, also from a page of this
+    origin."""
 
     log: str  # a job's ID, or ANY_LOG
     origin: str | None = None
