@@ -69,6 +69,7 @@ Which file of tailboard/ contains what:
     workers.py, keys.py             records of workers and pauses; Idempotency-Keys
     order.py                        limits, keys, and jobs that wait for others
     keep_rules.py, prune_pass.py    which ended jobs are deleted, and in which order
+    saved_rules.py                  the rules of saved commands, as they are now
     sessions.py, audit.py           people who stay signed in; who did what
     access_role.py, proxy_headers.py    what a visitor may do; whom a proxy has signed in
     notifier.py, wake_pipe.py, slices.py     waiting for changes; work in short slices

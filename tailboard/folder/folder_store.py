@@ -16,13 +16,7 @@ import json
 import logging
 import os
 import time
-from collections.abc import (
-    Collection,
-    Container,
-    Iterable,
-    Iterator,
-    Sequence,
-)
+from collections.abc import Collection, Container, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from typing import Any, BinaryIO
@@ -61,7 +55,7 @@ from tailboard.folder.limits import LimitFiles
 from tailboard.folder.notice_files import NAMED_URLS, NoticeFiles
 from tailboard.folder.orphans import Orphans
 from tailboard.folder.pauses import PauseFiles
-from tailboard.folder.pruning import Pruning, SavedRules
+from tailboard.folder.pruning import Pruning
 from tailboard.folder.remover import Remover
 from tailboard.folder.saved_files import SavedFiles
 from tailboard.folder.secret_params import seal_params
@@ -77,6 +71,7 @@ from tailboard.notifier import Notifier
 from tailboard.order import RunningJob
 from tailboard.prune_pass import dry_run
 from tailboard.saved_command import SavedCommand
+from tailboard.saved_rules import SavedRules
 from tailboard.schedules import SCHEDULE, Schedule, ScheduleDecision, firing_key
 from tailboard.sealed import Sealer
 from tailboard.status import FINISHED, Status

@@ -8,20 +8,19 @@ from __future__ import annotations
 import logging
 import os
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 
-from tailboard.errors import CommandNotFound
 from tailboard.files import lock_file, mtime, paths_in, read_small, remove_tree_in_steps
 from tailboard.folder.audit_files import AuditFiles
 from tailboard.folder.awaited import AwaitedJobs
 from tailboard.folder.ended_jobs import EndedJobs
 from tailboard.folder.job_folders import JobFolders
 from tailboard.folder.retention import Retention, Tally, is_being_read
-from tailboard.folder.saved_files import SavedFiles
-from tailboard.keep_rules import DAY, EndedJob, Facts, Prunable, Rules, rules_in
+from tailboard.keep_rules import DAY, EndedJob, Facts, Prunable
 from tailboard.log_limit import trim_ended_log
 from tailboard.prune_pass import Deletion, PrunePass, Pruner, Scan
+from tailboard.saved_rules import SavedRules
 from tailboard.status import FINISHED, Status
 
 log = logging.getLogger("storage")
@@ -29,24 +28,6 @@ log = logging.getLogger("storage")
 # Deletes the ended job of this status in this folder, in steps, unless the function returns True
 # while the job is locked. The first step raises BlockingIOError if it is locked already.
 Delete = Callable[[Status, str, Callable[[], bool]], Iterator[None]]
-
-
-class SavedRules:
-    """The rules of the saved commands of a folder, as they are now."""
-
-    def __init__(self, saved: SavedFiles) -> None:
-        self._saved = saved
-
-    def all(self) -> Mapping[str, Rules | None]:
-        """Those of the commands that exist; None for each that is damaged."""
-        rules: dict[str, Rules | None] = dict.fromkeys(self._saved.names())
-        return rules | {command.saved: rules_in(command) for command in self._saved.list()}
-
-    def of(self, name: str) -> Rules | None:
-        """Those of one command; None if it was deleted or is damaged."""
-        with suppress(CommandNotFound):
-            return rules_in(self._saved.load(name))
-        return None
 
 
 class Pruning:

@@ -3,24 +3,23 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Collection, Iterator, Mapping
-from contextlib import suppress
+from collections.abc import Collection, Iterator
 
-from tailboard.errors import CommandNotFound
 from tailboard.folder.retention import CLOCK_TOLERANCE, Retention, Tally
-from tailboard.keep_rules import EndedJob, Facts, Prunable, Rules, rules_in
+from tailboard.keep_rules import EndedJob, Facts, Prunable
 from tailboard.machines.redis_ended import RedisAwaited, RedisEnded
 from tailboard.machines.redis_jobs import RedisJobs
 from tailboard.machines.redis_saved import RedisSaved
 from tailboard.prune_pass import Deletion, PrunePass, Pruner, Scan, dry_run
+from tailboard.saved_rules import SavedRules
 
 
 class RedisPruning:
     """Finds and deletes them. It remembers what it has read of each job."""
 
     def __init__(self, jobs: RedisJobs, saved: RedisSaved) -> None:
-        self._jobs, self._saved = jobs, saved
-        self.link = jobs.link
+        self._jobs, self.link = jobs, jobs.link
+        self._rules = SavedRules(saved)
         self.awaited = RedisAwaited(jobs)
         self._ended = RedisEnded(jobs)
 
@@ -46,13 +45,8 @@ class RedisPruning:
         return dry_run(self.scan, facts, trims=False)
 
     def _facts(self, days: int, max_bytes: int, trusts_clock: bool) -> Facts:
-        now, rules = self.link.now(), self.rules_of_commands()
-        return Facts(now, days, max_bytes, trusts_clock, rules, self.awaited.waiting)
-
-    def rules_of_commands(self) -> Mapping[str, Rules | None]:
-        """The rules of the saved commands that exist; None for each that is damaged."""
-        rules: dict[str, Rules | None] = dict.fromkeys(self._saved.names())
-        return rules | {command.saved: rules_in(command) for command in self._saved.list()}
+        now, waiting = self.link.now(), self.awaited.waiting
+        return Facts(now, days, max_bytes, trusts_clock, self._rules.all(), waiting)
 
     def scan(self) -> Scan:
         return self._ended.scan()
@@ -70,13 +64,7 @@ class RedisPruning:
         if is_read or not all(has_guard):
             return False
         saved = job.origin.saved
-        return saved is None or self._rules_of(saved) == facts.commands.get(saved)
-
-    def _rules_of(self, name: str) -> Rules | None:
-        """The rules of one saved command as it is now; None if it was deleted or is damaged."""
-        with suppress(CommandNotFound):
-            return rules_in(self._saved.load(name))
-        return None
+        return saved is None or self._rules.of(saved) == facts.commands.get(saved)
 
     def delete(self, job: EndedJob) -> Deletion:
         """Delete a job, unless another waits for it by now."""

@@ -36,7 +36,6 @@ from tailboard.folder.folder_store import FolderStore
 from tailboard.folder.job_folders import LOOKUPS
 from tailboard.folder.job_secrets import JobSecrets
 from tailboard.folder.lanes import Entry
-from tailboard.folder.pruning import SavedRules
 from tailboard.folder.retention import Retention
 from tailboard.folder.secret_params import FILE as SECRET_PARAMS
 from tailboard.folder.secret_params import drop_params, seal_params, unseal_params
@@ -57,6 +56,7 @@ from tailboard.machines.spool_instances import SpoolInstances
 from tailboard.masking import MaskedLog, SecretsDamaged
 from tailboard.notices import Kind
 from tailboard.notifier import Notifier
+from tailboard.saved_rules import SavedRules
 from tailboard.status import FINISHED, Status
 from tailboard.values import ID_RE, RESOURCE_ERRNOS, is_queue_name
 from tailboard.workers import parse_pause
@@ -453,7 +453,7 @@ class Spool(FolderStore):
             pass
 
     def _bury_tree(self, path: str) -> Iterator[None]:
-        """Move a folder, if it exists, where nobody reads it. Returns the steps that remove it."""
+        """Move a folder, if it exists, to `tmp`. Returns the steps that remove it."""
         grave = f"{self.root}/tmp/{os.path.basename(path)}.discarded-{os.urandom(4).hex()}"
         try:
             os.rename(path, grave)
