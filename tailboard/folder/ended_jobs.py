@@ -10,14 +10,14 @@ from itertools import groupby
 
 from tailboard.files import mtime
 from tailboard.folder.ended_table import EndedTable, Origins
+from tailboard.folder.files_folder import measure_files_in_steps
 from tailboard.folder.job_folders import JobFolders
 from tailboard.job_files import MAX_LISTED
 from tailboard.keep_rules import Origin
 from tailboard.logs import disk_usage
-from tailboard.prune_pass import Scan, Step
+from tailboard.prune_pass import Scan
 from tailboard.status import FINISHED, Status
 
-MEASURE_STEP = 100  # files between two steps
 Home = tuple[str, Status, str]  # a day, a status, the folder with the jobs that ended so
 
 
@@ -82,24 +82,7 @@ class EndedJobs:
         ended = self._folders.read_attempts(path)[-1].ended
         if ended is not None and ended.files_count is not None and ended.files_count < MAX_LISTED:
             return ended.files_bytes or 0
-        return (yield from measure_tree(f"{path}/files"))
-
-
-def measure_tree(path: str) -> Generator[None, None, int]:
-    """A generator that returns the bytes that a folder's files take on the disk. It opens only
-    folders, and follows no links."""
-    size, left, count = 0, [path], 0
-    while left:
-        with suppress(OSError), os.scandir(left.pop()) as entries:
-            for entry in entries:
-                count += 1
-                with suppress(OSError):
-                    size += entry.stat(follow_symlinks=False).st_blocks * 512
-                    if entry.is_dir(follow_symlinks=False):
-                        left.append(entry.path)
-                if count % MEASURE_STEP == 0:
-                    yield Step
-    return size
+        return (yield from measure_files_in_steps(path))
 
 
 def ended_at(folder: str) -> float:

@@ -7,6 +7,7 @@ from __future__ import annotations
 import errno
 import os
 import stat
+from collections.abc import Generator
 from contextlib import suppress
 from typing import NamedTuple
 
@@ -14,6 +15,7 @@ from tailboard.folder.tree_walk import FOLDER_FLAGS, TreeWalk
 from tailboard.job_files import MAX_LISTED
 from tailboard.values import RESOURCE_ERRNOS
 
+MEASURE_STEP = 100  # entries between two steps of a measurement
 MAX_LINKED = 100_000  # files with several names that a measurement remembers, to count them once
 
 
@@ -94,6 +96,16 @@ def measure_files(folder: str, limit: int) -> int:
         found.add(what)
         if found.total > limit:
             break
+    return found.total
+
+
+def measure_files_in_steps(folder: str) -> Generator[None, None, int]:
+    """A generator that returns how many bytes on disk all of them take up."""
+    found = _Sizes()
+    for count, what in enumerate(_walk(folder) or (), 1):
+        found.add(what)
+        if count % MEASURE_STEP == 0:
+            yield
     return found.total
 
 
