@@ -12,8 +12,10 @@ import click
 from tailboard.cli.many import SHOWN_JOBS, Action, Progress, count_of, delete_job
 from tailboard.cli.target import client
 from tailboard.cli.terminal import Commands, cut_to, echo_line, terminal_columns
+from tailboard.sizes import show_size
 
-TITLE_WIDTH = 24  # characters
+SIZE_WIDTH = 11  # characters, as of "1,023 bytes"
+TITLE_WIDTH = 24
 PATIENCE = 600.0  # seconds for the server to look at all jobs
 commands = Commands()
 
@@ -23,8 +25,8 @@ commands = Commands()
 @click.option("--yes", is_flag=True, help="Do not ask for confirmation.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object per line.")
 def prune_command(dry_run: bool, yes: bool, as_json: bool) -> None:
-    """Delete now the ended jobs that the worker would delete by and by, because they are too old or
-    too many, or take too much space."""
+    """Delete now the ended jobs that the worker would delete over time, because they are too old or
+    too many, or take up too much space."""
     found = find_prunable()
     jobs: list[dict[str, Any]] = found["jobs"]
     for job in jobs if dry_run else jobs[:SHOWN_JOBS]:
@@ -35,7 +37,7 @@ def prune_command(dry_run: bool, yes: bool, as_json: bool) -> None:
         echo_line("Nothing to delete.", err=True)
         return
     rest = "" if found["complete"] else "; run it again for more"
-    amount = f"{count_of(len(jobs))}, {size_text(found['bytes'])}"
+    amount = f"{count_of(len(jobs))}, {show_size(found['bytes'])}"
     if dry_run:
         echo_line(f"would delete {amount}{rest}", err=True)
         return
@@ -59,17 +61,8 @@ def find_prunable() -> dict[str, Any]:
 def describe(job: dict[str, Any]) -> str:
     """A job in one line, which is cut to the width of the terminal."""
     title = cut_to(job["title"], TITLE_WIDTH).ljust(TITLE_WIDTH)
-    size = size_text(job["bytes"]).rjust(9)
+    size = show_size(job["bytes"]).rjust(SIZE_WIDTH)
     ended = f"{job['finished_at'][:19]}Z"
     line = f"{job['id']}  {job['status']:9}  {ended}  {size}  {title}  {job['reason']}"
     columns = terminal_columns()
     return line if columns is None else cut_to(line, columns)
-
-
-def size_text(count: int) -> str:
-    """Bytes in a unit that people read: 0 B, 34 MiB."""
-    size, units = float(count), iter(("B", "KiB", "MiB", "GiB", "TiB"))
-    unit = next(units)
-    while size >= 1024 and unit != "TiB":
-        size, unit = size / 1024, next(units)
-    return f"{size:.1f} {unit}" if unit != "B" and size < 10 else f"{size:.0f} {unit}"
