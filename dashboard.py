@@ -41,13 +41,7 @@ from tailboard.page.errands import (
     put_saved,
     with_like,
 )
-from tailboard.page.forms import (
-    form_errors,
-    form_values,
-    is_same_job,
-    kept_options,
-    parse_form,
-)
+from tailboard.page.forms import form_errors, form_values, is_same_job, kept_options, parse_form
 from tailboard.page.guard import OriginGuard, ProxyGuard, locate_visitor
 from tailboard.page.loads import (
     load_listing,

@@ -59,16 +59,16 @@ def remove_tree_in_steps(path: str) -> Iterator[None]:
 
 def _remove_entry(top: int, name: str, is_folder: bool, stuck: set[str]) -> Iterator[None]:
     """Remove an entry of `top`. If that fails, its name is added to `stuck`."""
+    new_name = os.urandom(12).hex()
     try:
-        if not is_folder:
+        if is_folder:
+            # A mount point cannot be renamed, so what a job has left mounted is not removed.
+            _move(top, name, top, new_name)
+            yield from _remove_level(top, new_name)
+        else:
             os.unlink(name, dir_fd=top)
-            return
-        # A mount point cannot be renamed, so what a job has left mounted is not removed.
-        old, name = name, os.urandom(12).hex()
-        _move(top, old, top, name)
-        yield from _remove_level(top, name)
     except OSError:
-        stuck |= {name, old} if is_folder else {name}
+        stuck.update((name, new_name))
 
 
 def _remove_level(top: int, name: str) -> Iterator[None]:

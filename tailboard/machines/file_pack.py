@@ -37,11 +37,7 @@ class PackedListing:
     is_sent: bool  # False: Redis has no content, because it is too large or did not fit
 
     def encode(self) -> bytes:
-        rows = [
-            [e.path.decode("latin-1"), e.kind, e.size, e.modified, packed.begin]
-            for packed in self.files
-            for e in [packed.entry]
-        ]
+        rows = [_encode_row(packed) for packed in self.files]
         fields = {"complete": self.is_complete, "sent": self.is_sent, "files": rows}
         return zlib.compress(json.dumps(fields, separators=(",", ":")).encode(), 1)
 
@@ -58,6 +54,12 @@ def decode_listing(data: bytes) -> PackedListing:
         return PackedListing(rows, fields["complete"] is True, fields["sent"] is True)
     except (zlib.error, AttributeError, KeyError, TypeError, RecursionError) as error:
         raise ValueError(str(error)) from None
+
+
+def _encode_row(packed: PackedFile) -> Sequence[str | float | None]:
+    entry = packed.entry
+    path = entry.path.decode("latin-1")  # any bytes
+    return [path, entry.kind, entry.size, entry.modified, packed.begin]
 
 
 def _decode_row(path: str, kind: str, size: int, modified: float, begin: int | None) -> PackedFile:

@@ -7,9 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import chain, islice
 from typing import Any
 
-from tailboard.errors import (
-    JobNotFound,
-)
+from tailboard.errors import JobNotFound
 from tailboard.folder import job_folders
 from tailboard.folder.job_folders import fill_finished, fill_running
 from tailboard.job import Job, matches, parse_record, shorten

@@ -4,8 +4,7 @@ A worker may only divide a cgroup that was delegated to it: by systemd (`Delegat
 unit) or because it is the root of a container's cgroup namespace. In the delegated cgroup, the
 *base*, each job with `max_memory` gets a cgroup of its own. A cgroup that limits others cannot
 contain processes (cgroups(7), "no internal processes"), so all processes of the base move into the
-cgroup `tailboard-main` first. Only a job with `max_memory` causes all this.
-"""
+cgroup `tailboard-main` first. Only a job with `max_memory` causes all this."""
 
 from __future__ import annotations
 
@@ -136,23 +135,17 @@ class Cgroups:
     def _divide(self, base: Path) -> None:
         log.info("divides cgroup=%s", base)
         remove_left_behind(base)
+        control = base / "cgroup.subtree_control"
         if base.suffix == ".service" and (self.guard is None or self.guard.poll() is not None):
-            control = base / "cgroup.subtree_control"
-            self.guard = subprocess.Popen(
-                ["/bin/sh", "-c", GUARD, control],
-                stdin=subprocess.PIPE,  # only this process holds the other end
-                stdout=subprocess.DEVNULL,
-                stderr=subprocess.DEVNULL,
-                start_new_session=True,
-            )
+            self.guard = start_guard(control)
         (base / MAIN).mkdir(exist_ok=True)
-        for is_last in [False] * (MOVES - 1) + [True]:
+        for count in range(1, MOVES + 1):
             move_processes(base, base / MAIN)
             try:
-                (base / "cgroup.subtree_control").write_text("+memory")
+                control.write_text("+memory")
                 return
             except OSError as error:
-                if error.errno != errno.EBUSY or is_last:
+                if error.errno != errno.EBUSY or count == MOVES:
                     raise
 
     def create(self, job_id: str, attempt: int, limit: int) -> Path:
@@ -187,6 +180,18 @@ class Cgroups:
             self.base = folder.parent
             self.prepare()
             set_limit(folder, limit)
+
+
+def start_guard(control: Path) -> subprocess.Popen[bytes]:
+    """Start the process that ends the division of a cgroup, of which this is the file
+    `cgroup.subtree_control`, once this process has exited."""
+    return subprocess.Popen(
+        ["/bin/sh", "-c", GUARD, control],
+        stdin=subprocess.PIPE,  # only this process holds the other end
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
 
 
 def set_limit(folder: Path, limit: int) -> None:

@@ -396,6 +396,19 @@ class UsageQuery(RequestModel):
     ticket: TicketField = None
 
 
+class FilesQuery(RequestModel):
+    """The parameters of GET /jobs/ID/files and GET /jobs/ID/files.zip."""
+
+    ticket: TicketField = None
+
+
+class FileQuery(FilesQuery):
+    """The parameters of GET /jobs/ID/files/PATH."""
+
+    download: Flag = False
+    render: Flag = False
+
+
 PART_NAMES = rf"^({'|'.join(PartName)})(,({'|'.join(PartName)}))*$"
 
 
@@ -541,16 +554,3 @@ def bounded_int(digits: str) -> int:
     if len(digits) > MAX_DIGITS:
         raise ValueError(f"a number has more than {MAX_DIGITS:,} digits")
     return int(digits)
-
-
-class FilesQuery(RequestModel):
-    """The parameters of GET /jobs/ID/files and GET /jobs/ID/files.zip."""
-
-    ticket: TicketField = None
-
-
-class FileQuery(FilesQuery):
-    """The parameters of GET /jobs/ID/files/PATH."""
-
-    download: Flag = False
-    render: Flag = False

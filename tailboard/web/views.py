@@ -35,12 +35,13 @@ def whole_job(job: Job) -> dict[str, Any]:
 
 
 def job_with_log(job: Job) -> dict[str, Any]:
-    """The same, with what is usual for it, what it uses, and what it has written to its log."""
+    """The same, with what is usual for it, what it uses, when it is deleted, and what it has
+    written to its log."""
     marks = shown_marks()
-    usage = state().steady_usage.exactly(job)
     usual = ShownUsual(state().usual_times).on_its_own(job)
-    usual |= shown_retention(job)
-    return whole_job(job) | usual | silence(job) | usage | marks.progress(job) | marks.results(job)
+    usage = state().steady_usage.exactly(job)
+    shown = whole_job(job) | usual | silence(job) | usage | shown_retention(job)
+    return shown | marks.progress(job) | marks.results(job)
 
 
 def shown_marks() -> ShownMarks:
