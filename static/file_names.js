@@ -72,7 +72,7 @@ export function visibleName(name) {
   return name.replace(INVISIBLE, "\ufffd");
 }
 
-/** What the page's address says of a file: its path, or the encoded one if the path is not text. */
+/** How the page's address names a file: its path, or the encoded one if the path is not text. */
 export function addressOfFile(entry, jobId) {
   return entry.path.includes("\ufffd") ? entry.url.slice(filesUrl(jobId).length) : entry.path;
 }

@@ -1,5 +1,5 @@
-/* What the log pane shows of an explanation, and the files. Each part has a module of its own; this one only knows
-   which parts exist. */
+/* What the log pane shows of an explanation, and the files. Each part has a module of its own; this
+   one only knows which parts exist. */
 
 import { opensElsewhere } from "./dom.js";
 import { LogCompare } from "./log_compare.js";

@@ -1,5 +1,6 @@
 /* Why a silent job may hang: for how long it has written nothing, the line after which an earlier
-   run has paused for longest, and whether its processes are busy. It replaces the shorter text of job_signs.js. */
+   run has paused for longest, and whether its processes are busy. It replaces the shorter text of
+   job_signs.js. */
 
 import { silenceHtml } from "./insight_words.js";
 import { page } from "./page_state.js";

@@ -79,8 +79,7 @@ class PageState extends EventTarget {
     }
   }
 
-  /** The address with some changes, as a link. A comparison and a file belong to the
-      job. */
+  /** The address with some changes, as a link. A comparison and a file belong to the job. */
   link(change) {
     const isOtherJob = change.job !== undefined && change.job !== this.address.job;
     const kept = isOtherJob ? { ...this.address, compare: "", file: "" } : this.address;

@@ -66,8 +66,8 @@ export function topOfMemory(most, limit) {
 }
 
 /** The pauses of an explanation that are worth shading: { from, to } in milliseconds. If it lists
-    only the longest ones, the log can have many others that are nearly as long as the last of
-    them: then only those that are clearly longer. */
+    only the longest ones, the log can have many others that are nearly as long as the shortest of
+    them. Then only those that are clearly longer are shaded. */
 export function worthShading(pauses) {
   const shortest = pauses.length < MOST_PAUSES ? 0 : Math.min(...pauses.map(secondsOf));
   const least = Math.max(LEAST_PAUSE, CLEARLY_LONGER * shortest);

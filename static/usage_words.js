@@ -104,7 +104,7 @@ export function activityText(cores) {
   return cores < IDLE ? "idle" : `busy: ${coresText(cores)}`;
 }
 
-/** What the state pill says of a job that has written nothing for a while. */
+/** The text of the state pill for a job that has written nothing for a while. */
 export function quietText(milliseconds, cores) {
   const parts = [`no output for ${formatRoughly(milliseconds)}`, activityText(cores)];
   return parts.filter(Boolean).join(", ");

@@ -37,7 +37,7 @@ def site(page_site: Site) -> Site:
 @pytest.fixture
 def run(site: Site, tmp_path: Path) -> Iterator[Run]:
     """Makes running jobs. They are made in another folder, since the worker of the site would run
-    them. It leaves them alone as long as the test holds their locks."""
+    them. It leaves them alone while the test holds their locks."""
     maker = JobMaker(tmp_path / "jobs")
     with ExitStack() as held_jobs:
 

@@ -153,7 +153,7 @@ def test_a_job_is_kept_until_the_one_that_waits_for_it_has_ended(storage: Folder
         prune(storage, days=1)
         assert left_in(storage) == {parent}, "a retry looks at it again"
         storage.cancel(waiting.id, "why")
-    storage.delete(parent)  # whenever somebody wants it
+    storage.delete(parent)  # a user can delete it at any time
     assert not left_in(storage)
 
 

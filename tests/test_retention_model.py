@@ -23,7 +23,7 @@ from tailboard.values import first_id
 HOUR, DAY = 3_600.0, 86_400.0
 UNIT = 4_096  # bytes: a block of the file system
 FAILED = (Status.FAILED, Status.TIMED_OUT, Status.LOST)
-COMMANDS = ("backup", "deploy", "deleted")  # the last one does not exist any more
+COMMANDS = ("backup", "deploy", "deleted")  # the last one no longer exists
 TITLES = ("make", "report")
 
 rules = st.builds(
@@ -215,7 +215,7 @@ def make_folder(root: Path, jobs: Sequence[EndedJob], facts: Facts) -> FolderSto
 @settings(
     max_examples=8, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
-@given(histories(time.time(), least=60))
+@given(st.deferred(lambda: histories(time.time(), least=60)))  # of now, not of the import
 def test_a_folder_is_pruned_by_these_rules(
     tmp_path_factory: pytest.TempPathFactory, history: tuple[list[EndedJob], Facts]
 ) -> None:

@@ -23,9 +23,9 @@ from tailboard.cli.screen import ENTER, LEAVE
 from tailboard.cli.terminal import columns_of
 from tailboard.cli.top_table import (
     NOTHING,
-    Busy,
     OutputRates,
     Sort,
+    TopJob,
     as_object,
     screen_lines,
     sort_jobs,
@@ -34,7 +34,7 @@ from tailboard.cli.top_table import (
 from tailboard.client import Client
 
 NOW = 1_800_000_000.0
-BUSY = Busy(
+BUSY = TopJob(
     id="20270115-080000-aaaaaaaa",
     title="make test",
     cpu=0.97,
@@ -45,11 +45,13 @@ BUSY = Busy(
     worker="ci-1-77",
     host="ci-1",
 )
-SILENT = Busy("20270115-080001-bbbbbbbb", "sleep", 0.0, MIB, 0.0, NOW - 700, NOW - 4_000, "w", "h")
-NEW = Busy("20270115-080002-cccccccc", "行行行", None, None, None, None, None, None, None)
+SILENT = TopJob(
+    "20270115-080001-bbbbbbbb", "sleep", 0.0, MIB, 0.0, NOW - 700, NOW - 4_000, "w", "h"
+)
+NEW = TopJob("20270115-080002-cccccccc", "行行行", None, None, None, None, None, None, None)
 
 
-def ids(jobs: list[Busy]) -> list[str]:
+def ids(jobs: list[TopJob]) -> list[str]:
     return [job.id[-1] for job in jobs]
 
 

@@ -73,7 +73,7 @@ def aligned(entries: list[Json]) -> list[str]:
 
 
 def local_time(text: str) -> str:
-    """A time of the API as the time of day here, to the minute."""
+    """A time of the API as the date and the local time, to the minute."""
     moment = datetime.fromisoformat(text)
     with suppress(OverflowError, ValueError, OSError):  # a job can give a file any time
         moment = moment.astimezone()

@@ -15,9 +15,9 @@ from tailboard.cli.target import client, explain
 from tailboard.cli.terminal import Commands, describe_error, echo_line, terminal_columns
 from tailboard.cli.top_table import (
     KEYS,
-    Busy,
     OutputRates,
     Sort,
+    TopJob,
     as_object,
     screen_lines,
     sort_jobs,
@@ -72,7 +72,7 @@ class Poller:
     def __init__(self, api: Client) -> None:
         self.api = api
         self.rates = OutputRates()
-        self.jobs: list[Busy] = []
+        self.jobs: list[TopJob] = []
         self.error: Exception | None = None  # of the last poll
         self.read_at = 0.0  # on the monotonic clock: when `jobs` was read
 

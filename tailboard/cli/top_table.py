@@ -32,7 +32,7 @@ KEYS = {sort[0]: sort for sort in Sort}
 HELP = "c cpu  m memory  o output  s silent  q quit"
 
 
-class Busy(NamedTuple):
+class TopJob(NamedTuple):
     """A running job. None: not known."""
 
     id: str
@@ -59,7 +59,7 @@ class OutputRates:
     def __init__(self) -> None:
         self.sizes: dict[str, tuple[float, int]] = {}  # by job ID: when, and how large
 
-    def read(self, jobs: Iterable[dict[str, Any]], at: float) -> list[Busy]:
+    def read(self, jobs: Iterable[dict[str, Any]], at: float) -> list[TopJob]:
         """The jobs of a poll at this time, in seconds of any steady clock."""
         listed = [*jobs]
         found = [read_job(job, self._rate(job["id"], job["log_size"], at)) for job in listed]
@@ -73,10 +73,10 @@ class OutputRates:
         return max(0, size - smaller) / (at - before)
 
 
-def read_job(job: dict[str, Any], output: float | None) -> Busy:
+def read_job(job: dict[str, Any], output: float | None) -> TopJob:
     usage = job.get("usage") or {}
     silent_since, started_at = job.get("silent_since"), job["started_at"]
-    return Busy(
+    return TopJob(
         id=job["id"],
         title=short_title(job["name"], job["command"]),
         cpu=usage.get("cpu"),
@@ -89,23 +89,23 @@ def read_job(job: dict[str, Any], output: float | None) -> Busy:
     )
 
 
-def sort_jobs(jobs: Sequence[Busy], sort: Sort, now: float) -> list[Busy]:
+def sort_jobs(jobs: Sequence[TopJob], sort: Sort, now: float) -> list[TopJob]:
     """The highest value first; jobs without a value last, and of equals the oldest first."""
-    values: dict[Sort, Callable[[Busy], float | None]] = {
+    values: dict[Sort, Callable[[TopJob], float | None]] = {
         Sort.CPU: lambda job: job.cpu,
         Sort.MEMORY: lambda job: job.memory_bytes,
         Sort.OUTPUT: lambda job: job.output,
         Sort.SILENT: lambda job: job.silent(now),
     }
 
-    def rank(job: Busy) -> tuple[float, str]:
+    def rank(job: TopJob) -> tuple[float, str]:
         value = values[sort](job)
         return (1.0 if value is None else -value, job.id)
 
     return sorted(jobs, key=rank)
 
 
-def as_object(job: Busy, now: float) -> dict[str, Any]:
+def as_object(job: TopJob, now: float) -> dict[str, Any]:
     """A job as JSON."""
     shown = job._asdict()
     del shown["silent_since"], shown["started_at"], shown["output"]
@@ -115,7 +115,7 @@ def as_object(job: Busy, now: float) -> dict[str, Any]:
     return shown | {"output_bytes_per_second": rate} | rounded
 
 
-def table_lines(jobs: Sequence[Busy], now: float, columns: int | None) -> list[str]:
+def table_lines(jobs: Sequence[TopJob], now: float, columns: int | None) -> list[str]:
     """The heading and a line for each job; NOTHING if there are none. `columns`: the width of the
     terminal; None: lines are not cut."""
     if not jobs:
@@ -132,7 +132,7 @@ def table_lines(jobs: Sequence[Busy], now: float, columns: int | None) -> list[s
     return lines
 
 
-def cells_of(job: Busy, now: float) -> list[str]:
+def cells_of(job: TopJob, now: float) -> list[str]:
     """The texts of the columns."""
     silent, elapsed = job.silent(now), job.elapsed(now)
     return [
@@ -148,7 +148,7 @@ def cells_of(job: Busy, now: float) -> list[str]:
 
 
 def screen_lines(
-    jobs: Sequence[Busy], sort: Sort, now: float, note: str, size: tuple[int, int]
+    jobs: Sequence[TopJob], sort: Sort, now: float, note: str, size: tuple[int, int]
 ) -> list[str]:
     """All lines of a terminal with so many columns and lines. `note`: what is wrong, or empty."""
     columns, lines = size

@@ -19,7 +19,7 @@ from tailboard.job import Job
 from tailboard.status import FINISHED, Status
 
 LOCK_PAUSE = 0.001  # seconds between two tries to get a lock
-LOCK_PATIENCE = 5.0  # seconds; whoever holds it for longer was stopped
+LOCK_PATIENCE = 5.0  # seconds; a process that holds it for longer has been stopped
 
 
 class AwaitedJobs:
@@ -33,7 +33,7 @@ class AwaitedJobs:
         self._waiting: dict[str, str] = {}  # parent -> one of the jobs that wait for it
 
     def refresh(self) -> Iterator[None]:
-        """Bring `waiting` up to date. A generator: there may be many jobs that are not known."""
+        """Bring `waiting` up to date. A generator: there may be many jobs to read."""
         places = (*self._folders.folders_of(Status.QUEUED), f"{self._folders.root}/running")
         listings = [self._folders.names_in(folder) for folder in places]
         if listings == self._listings:

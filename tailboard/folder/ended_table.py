@@ -92,7 +92,7 @@ class EndedTable:
     def iter_jobs(
         self, status: Status, log_bytes: Callable[[str], int] | None = None
     ) -> Iterator[EndedJob]:
-        """The known jobs, newest first. `log_bytes` measures a log anew, by the job's ID."""
+        """The known jobs, newest first. `log_bytes` measures a log again, by the job's ID."""
         for place in reversed(range(len(self.names))):
             origin = self.origins[place]
             if origin is not None:

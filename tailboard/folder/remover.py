@@ -40,8 +40,8 @@ class Remover:
             yield from remove_tree_in_steps(grave)
 
     def _bury(self, folder: str, is_kept: Callable[[], bool]) -> str | None:
-        """Move the folder of an ended job where nobody reads it, durably. Returns its new path;
-        None if the job is kept."""
+        """Move the folder of an ended job to `tmp`, durably: there is no such job any more. Returns
+        its new path; None if the job is kept."""
         journal = None
         try:
             journal = open_regular(f"{folder}/journal", APPEND_FLAGS)

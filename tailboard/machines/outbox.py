@@ -280,7 +280,7 @@ class Outbox:
 
     def send(self) -> None:
         """Send the changes: log bytes, samples, files, the journal. Redis accepts no end of a job
-        before it has the whole log, and is told of it after the files. OSError if Redis did not
+        before it has the whole log, and receives it after the files. OSError if Redis did not
         accept something; it is sent again."""
         changed, self.changed = self.changed, set()
         limit = self.limit_of_files()

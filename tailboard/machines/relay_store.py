@@ -106,8 +106,8 @@ class RelayStore(Protocol):
         does not return them again."""
 
     def note_root(self, spool: str, root: str) -> None:
-        """Store the path of this spool's folder, which readers are told if only this machine has
-        the files of a job. Does nothing if the store is full."""
+        """Store the path of this spool's folder, which is shown to readers if only this machine
+        has the files of a job. Does nothing if the store is full."""
 
     def restored(self, spool: str) -> None:
         """Report that this machine has restored what the store had lost."""

@@ -41,7 +41,7 @@ class EndStep(ABC):
 
     @abstractmethod
     def do(self) -> None:
-        """Do it."""
+        """The work. An exception becomes `error`."""
 
 
 class LogMasking(EndStep):

@@ -13,7 +13,7 @@ import psutil
 
 from tailboard.run.process_states import NOT_OURS, ProcessState, read_owner, read_state
 
-RECHECK_ROUNDS = 12  # in which the pid of a process of nobody's is looked at once
+RECHECK_ROUNDS = 12  # rounds until a process that belongs to no running job is read again
 
 
 class Known(NamedTuple):

@@ -61,7 +61,7 @@ def _read_stat(pid: int) -> ProcessState:
 
 
 def _ask_psutil(pid: int) -> ProcessState:
-    """macOS does not know the processor time of children that were waited for."""
+    """macOS does not report the processor time of children that were waited for."""
     process = psutil.Process(pid)
     with process.oneshot():
         used = process.cpu_times()

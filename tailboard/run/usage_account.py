@@ -15,8 +15,8 @@ class UsageAccount:
 
     The kernel adds the time of a child to that of its parent once the parent has waited for it. The
     child was counted while it was alive, so the parent's increase counts only as far as it exceeds
-    that. The time of a process for which nobody of the job waits, such as a daemon, stays as it was
-    last seen. So the sum never decreases, and counts nothing twice."""
+    that. The time of a process for which no other waits, such as a daemon, stays as it was last
+    seen. So the sum never decreases, and counts nothing twice."""
 
     def __init__(self) -> None:
         self.seconds = 0.0

@@ -1,7 +1,7 @@
 """All files of a job as one ZIP archive, which is made while it is sent.
 
 Nothing is stored, neither in memory nor on the disk: an archive can be larger than both. So its
-size is not known before, and it cannot be continued after a lost connection."""
+size is not known in advance, and a download cannot be continued after a lost connection."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ LONGEST_NAME = 255  # bytes
 
 def send_zip(job: Job) -> Response:
     """The archive of the files that a job has now. It holds a follower's place: making it keeps a
-    CPU busy as long as the client takes it."""
+    CPU busy until the client has received it."""
     listing = state().store.list_files(job.id)
     if listing.elsewhere is not None:
         raise FilesElsewhere(listing.elsewhere)

@@ -180,9 +180,9 @@ JOB_OPERATIONS: dict[tuple[str, str], Operation] = {
         summary="List the jobs that would be deleted now",
         answers={"200": "Prunable"},
         description=(
-            "The ended jobs that the worker deletes by and by, by the settings of the API and the "
-            "rules of jobs and saved commands, the oldest first. This deletes nothing: send one "
-            "request per job. If `complete` is false, repeat the request: the search continues."
+            "The ended jobs that the worker will delete, by the settings of the API and the rules "
+            "of jobs and saved commands, the oldest first. This deletes nothing: send one request "
+            "per job. If `complete` is false, repeat the request: the search continues."
         ),
     ),
     ("get", "/names"): Operation(

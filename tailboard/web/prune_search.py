@@ -14,8 +14,8 @@ from tailboard.keep_rules import Prunable
 from tailboard.settings import Settings
 
 SEARCH_TIME = 2.0  # seconds for one response
-KEPT = 60.0  # seconds after which a search that nobody continues is forgotten
-OLD_AFTER = 10.0  # seconds after which a complete list is made anew
+KEPT = 60.0  # seconds after which a search that no request continues is forgotten
+OLD_AFTER = 10.0  # seconds after which a complete list is outdated
 
 
 class PruneSearch:

@@ -325,7 +325,7 @@ def file_schemas() -> dict[str, Any]:
     )
     complete = FLAG | {"description": "False: there are more of them."}
     elsewhere = MAYBE_TEXT | {
-        "description": "A sentence, if none can be read because only a machine has them: which one."
+        "description": "If only a machine has their content: a sentence that says which, and where."
     }
     files = object_schema(files=array_of("File"), complete=complete, elsewhere=elsewhere)
     return {"File": file, "Files": files}
