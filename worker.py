@@ -124,7 +124,7 @@ class Worker:
     def begin(self) -> None:
         self._catch_signals()
         self.webhook.start()
-        self.supervisor.sampler.start()
+        self.supervisor.start()
         if self.notifications is not None:
             self.notifications.start()
         queues = ",".join(self.info.queues) or "all"

@@ -26,7 +26,7 @@ from tailboard.folder.folder_store import FolderStore
 from tailboard.folder.tree_walk import TreeWalk
 from tailboard.job import Job
 from tailboard.run import end_steps
-from tailboard.run.files_meter import SHARE, pauses_after
+from tailboard.run.files_meter import SHARE, FilesMeter, pauses_after
 from tailboard.status import Status
 
 MIB = 1 << 20
@@ -230,6 +230,22 @@ def test_the_limit_applies_to_the_jobs_of_a_dead_worker(
     first.wait()
     limited()
     assert (ended(job).status, ended(job).reason) == (Status.FAILED, STOPPED)
+
+
+def test_a_job_whose_files_cannot_be_measured_affects_no_other(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(intervals, "FILES_INTERVAL", 0.0)
+    meter = FilesMeter(MIB)
+    (tmp_path / "files").mkdir()
+    (tmp_path / "files" / "big").write_bytes(bytes(2 * MIB))
+    meter.add("bad", "no path\0")
+    meter.add("good", str(tmp_path))
+    for _ in range(2):
+        meter.measure_due()
+    assert meter.is_exceeded("good")
+    assert not meter.is_exceeded("bad")
+    assert len(caplog.records) == 1
 
 
 @given(st.lists(st.floats(0, 100), max_size=20))

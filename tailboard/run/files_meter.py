@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
 from collections.abc import Sequence
@@ -9,6 +10,9 @@ from dataclasses import dataclass
 
 from tailboard import intervals
 from tailboard.folder.files_folder import measure_files
+from tailboard.program_log import RepeatedErrors
+
+log = logging.getLogger("worker")
 
 SHARE = 0.01  # of a core: the processor time of all measurements
 
@@ -32,7 +36,11 @@ class FilesMeter:
         self.limit = limit
         self._jobs: dict[str, Measured] = {}  # by job ID
         self._has_jobs = threading.Event()
-        self._thread: threading.Thread | None = None
+        self._errors = RepeatedErrors(log)
+
+    def start(self) -> None:
+        if self.limit:
+            threading.Thread(target=self._run, name="files", daemon=True).start()
 
     def add(self, job_id: str, folder: str) -> None:
         """Measure the files of this job from now on."""
@@ -40,9 +48,6 @@ class FilesMeter:
             return
         self._jobs[job_id] = Measured(folder, time.monotonic() + intervals.FILES_INTERVAL)
         self._has_jobs.set()
-        if self._thread is None:
-            self._thread = threading.Thread(target=self._run, daemon=True)
-            self._thread.start()
 
     def remove(self, job_id: str) -> None:
         self._jobs.pop(job_id, None)
@@ -59,14 +64,19 @@ class FilesMeter:
         while True:
             self._has_jobs.wait()
             pause.wait(intervals.FILES_INTERVAL)
-            self._measure_due()
+            self.measure_due()
 
-    def _measure_due(self) -> None:
+    def measure_due(self) -> None:
+        """Measure the files of the jobs whose turn it is. One that cannot be measured, because of
+        the disk for example, affects no other."""
         jobs, begun = list(self._jobs.values()), time.monotonic()
         due = [job for job in jobs if job.due <= begun]
         for job in sorted(due, key=lambda job: job.cost):  # large ones delay no other
             used = time.thread_time()
-            job.size = measure_files(job.folder, self.limit)
+            try:
+                job.size = measure_files(job.folder, self.limit)
+            except Exception as error:
+                self._errors.report("files of jobs", error)
             job.cost = time.thread_time() - used
         for job, pause in zip(jobs, pauses_after([job.cost for job in jobs]), strict=True):
             if job.due <= begun:

@@ -63,6 +63,12 @@ class Supervisor:
         self.peak_memory = PeakMemory()
         self.sampler = UsageSampler(tracking_env)
 
+    def start(self) -> None:
+        """Start the threads that look at what the running jobs use. The first job must not fail
+        because they cannot start."""
+        self.sampler.start()
+        self.files_meter.start()
+
     def add(self, entry: Running) -> None:
         self.running[entry.job.id] = entry
         self.sampler.add(entry)
