@@ -72,19 +72,25 @@ def test_a_job_with_max_memory_is_refused_without_cgroups(
 
 
 def test_with_rlimit_each_process_is_limited_and_the_shim_records_the_end(
-    storage: FolderStore, drain: Callable[..., None]
+    storage: FolderStore, processes: Processes
 ) -> None:
+    """A limit of the worker itself that is lower stays."""
     need_no_cgroups()
     within, beyond = (
         storage.submit(Job(command=allocate(mib), max_memory=100 * MIB)) for mib in (1, 200)
     )
-    drain("--slots=2", TAILBOARD_MEMORY="rlimit")
+    high = storage.submit(Job(command="ulimit -v", max_memory=8_192 * MIB))
+    limited = ["sh", "-c", 'ulimit -v 4194304 && exec "$@"', "sh", *quick_worker()]
+    worker = processes.start(*limited, "--drain", "--slots=3", TAILBOARD_MEMORY="rlimit")
+    assert worker.wait(60) == 0
     assert storage.get(within.id).status is Status.SUCCEEDED
     job = storage.get(beyond.id)
     assert (job.status, job.exit_code) == (Status.FAILED, 1)
     log = load_logs(storage, job.id)
     assert log.startswith("tailboard: max_memory limits the address space of each process to 100 M")
     assert "MemoryError" in log
+    notice = "tailboard: max_memory limits the address space of each process to 4 GiB"
+    assert load_logs(storage, high.id) == f"{notice} (TAILBOARD_MEMORY=rlimit)\n4194304\n"
 
 
 # --- nice -----------------------------------------------------------------------------------------

@@ -85,6 +85,9 @@ class JobLimits:
                 "unit Delegate=memory, or set TAILBOARD_MEMORY=rlimit to limit the address space "
                 "of each process instead"
             )
+        most = resource.prlimit(pid, resource.RLIMIT_AS)[1]  # the worker's own (ulimit -v)
+        if most != resource.RLIM_INFINITY:
+            limit = min(limit, most)
         resource.prlimit(pid, resource.RLIMIT_AS, (limit, limit))
         claim.write_notice(
             f"tailboard: max_memory limits the address space of each process to {show_size(limit)} "
