@@ -232,7 +232,8 @@ class Jobs:
     def start(self, script: str, job_id: str = "", **env: str) -> str:
         """Runs a script of the shell as a job, or as a process that has nothing to do with one."""
         ours = dict(self.storage.tracking_env(job_id)) if job_id else {}
-        process = self.processes.start("sh", "-c", script, home=self.home, **ours, **env)
+        words = ["setsid", "sh", "-c", script] if job_id else ["sh", "-c", script]
+        process = self.processes.start(*words, home=self.home, **ours, **env)
         if job_id:
             self.leaders.setdefault(job_id, process.pid)
         return job_id
@@ -260,8 +261,10 @@ def test_the_processes_of_a_job_are_found_wherever_they_went(jobs: Jobs, tmp_pat
     begun = time.monotonic()
     wait_until(lambda: time.monotonic() > begun + 0.02)  # the kernel dates starts to 0.01 s
     clean = f"env -i setsid sh -c 'echo $$ >> pids; {WAIT}'"
-    jobs.start(f"echo $$ >> pids; setsid sh -c 'echo $$ >> pids; {WAIT}' & {clean} & {WAIT}", one)
-    mine = pids_in(tmp_path / "pids", 3)
+    orphan = f"(env -i sh -c 'echo $$ >> pids; {WAIT}' &)"  # its parent ends before it is seen
+    left = f"setsid sh -c 'echo $$ >> pids; {WAIT}'"
+    jobs.start(f"echo $$ >> pids; {left} & {clean} & {orphan}; {WAIT}", one)
+    mine = pids_in(tmp_path / "pids", 4)
     detached = f"env -u JOB_ID {DETACHED}=1 sh -c 'echo $$ >> others; {WAIT}'"
     foreign = f"JOB_STORAGE=1-1 sh -c 'echo $$ >> others; {WAIT}'"
     jobs.start(f"echo $$ >> pids2; {detached} & {foreign} & {WAIT}", other)

@@ -24,9 +24,10 @@ class Known(NamedTuple):
 
 
 class JobProcesses:
-    """Finds everything that jobs started: the processes with the job's ID in their environment, its
-    shim, and the descendants of all these, except those of other jobs and of workers. A process
-    stays a process of its job, whatever happens to its parent, its group or its environment.
+    """Finds everything that jobs started: the processes with the job's ID in their environment,
+    those in the session of its shim, and the descendants of all these, except those of other jobs
+    and of workers. A process stays a process of its job, whatever happens to its parent, its group
+    or its environment.
 
     The environment of a process is read once. Later, one short file is read for each process of a
     job, and none for most others."""
@@ -91,10 +92,11 @@ class JobProcesses:
                 owner = read_owner(pid, storage)
                 if owner is None:
                     owner = shims.get(pid) or self._owner_of_parent(state)
+                if owner is None:  # `sudo -b`, for example
+                    owner = shims.get(state.session, NOT_OURS)
             self.known[pid] = Known(state.start, owner)
 
-    def _owner_of_parent(self, state: ProcessState) -> str:
+    def _owner_of_parent(self, state: ProcessState) -> str | None:
+        """None if the parent was not examined: it is older than the jobs, such as init."""
         parent = self.known.get(state.parent)
-        if parent is None or parent.start > state.start:
-            return NOT_OURS
-        return parent.owner or NOT_OURS
+        return None if parent is None or parent.start > state.start else parent.owner

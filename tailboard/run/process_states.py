@@ -24,6 +24,7 @@ class ProcessState(NamedTuple):
     own_seconds: float  # processor time of all its threads
     waited_seconds: float  # that of the children that it has waited for, and of theirs
     memory_bytes: int  # resident; pages that processes share count for each of them
+    session: int = 0  # the pid of its leader, which may have ended
 
     @property
     def seconds(self) -> float:
@@ -57,6 +58,7 @@ def _read_stat(pid: int) -> ProcessState:
         own_seconds=(int(found[11]) + int(found[12])) / TICKS,
         waited_seconds=(int(found[13]) + int(found[14])) / TICKS,
         memory_bytes=int(found[21]) * PAGE,
+        session=int(found[3]),
     )
 
 
@@ -71,6 +73,7 @@ def _ask_psutil(pid: int) -> ProcessState:
             own_seconds=used.user + used.system,
             waited_seconds=0.0,
             memory_bytes=process.memory_info().rss,
+            session=os.getsid(pid),
         )
 
 
