@@ -6,6 +6,7 @@ import json
 import os
 import pty
 import re
+import re
 import signal
 import subprocess
 import sys
@@ -189,6 +190,8 @@ def test_top_shows_jobs_follows_keys_and_sizes_and_leaves_the_terminal_as_it_was
     shown.resize(24, 40)
     shown.wait_for("MEMORY")
     assert "HOST" not in shown.read()
+    assert "…" in shown.written
+    assert not re.search("…\x1b", shown.written)  # xterm would clear the last character
     shown.press("x\x1aq")
     shown.ends(0)
 

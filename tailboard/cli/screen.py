@@ -66,7 +66,10 @@ class Screen(AbstractContextManager["Screen"]):
     def draw(self, lines: Sequence[str]) -> None:
         """Show these lines, none of which is wider than the terminal, and nothing else."""
         if self.drawn != (lines, self.size()):
-            self._write(HOME + "\r\n".join(line + CLEAR_LINE for line in lines) + CLEAR_REST)
+            # Cleared first: after a line that fills its row, xterm would clear the last character.
+            *others, last = lines
+            rows = [*(CLEAR_LINE + line for line in others), CLEAR_REST + last]
+            self._write(HOME + "\r\n".join(rows))
             self.drawn = lines, self.size()
 
     def read_keys(self, seconds: float) -> str | None:
