@@ -233,7 +233,8 @@ def test_the_address_names_the_file_and_keys_go_to_others(
     expect(view).to_be_hidden()
     assert "file=" not in page.url
     expect(log_of(page)).to_be_focused()
-    page.evaluate("history.back()")  # to the job before any file was opened is no step
+    page.evaluate("history.back()")
+    expect(view.get_by_role("heading")).to_have_text("empty.txt")
     file_list(page).get_by_role("button", name="Files").click()
     link = file_list(page).get_by_role("link", name="caf\ufffd.txt")
     link.press("Enter")
