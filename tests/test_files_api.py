@@ -17,6 +17,7 @@ import zipfile
 from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import chdir
 from pathlib import Path
 from typing import Any, NamedTuple
 from urllib.parse import quote, unquote_to_bytes
@@ -198,9 +199,8 @@ def files(site: Site) -> Files:
     ):
         (made.top / link).symlink_to(target)
     os.mkfifo(made.top / "fifo")
-    with socket.socket(socket.AF_UNIX) as listener:
-        os.chdir(made.top)  # a longer path cannot be bound
-        listener.bind("socket")
+    with socket.socket(socket.AF_UNIX) as listener, chdir(made.top):
+        listener.bind("socket")  # a longer path cannot be bound
     return made
 
 
@@ -214,7 +214,7 @@ def test_each_file_is_read_at_the_url_of_the_list(files: Files) -> None:
         assert answer.headers["content-type"] == kind, name
         assert entry["size"] == len(content) and entry["kind"] == "file"
         is_saved = answer.headers["content-disposition"].startswith("attachment; ")
-        assert is_saved == kind.startswith("application/") * ("json" not in kind), name
+        assert is_saved == (kind.startswith("application/") and "json" not in kind), name
         check_headers(answer)
 
 

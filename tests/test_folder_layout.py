@@ -385,7 +385,8 @@ def test_a_symbolic_link_is_not_a_job(storage: FolderStore, folder: Path, tmp_pa
 def test_folders_are_accessible_only_to_their_owner(storage: FolderStore, folder: Path) -> None:
     job = storage.submit(Job(command="true"), key="k")
     storage.heartbeat(WorkerInfo("w", "h", 1, 1, []), 0)
-    assert list(storage.prune(1, 1)) == []
+    for _ in storage.prune(1, 1):  # it makes files, too
+        pass
     made = [p for p in folder.rglob("*") if not p.is_symlink()]
     assert folder / "queued" / "default" / job.id / "job.json" in made
     assert [p for p in [folder, *made] if p.stat().st_mode & 0o077] == []

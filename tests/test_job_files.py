@@ -95,7 +95,7 @@ ENDS: dict[str, tuple[str, dict[str, Any], dict[str, str | None] | None, int]] =
         {"1": "700\n", "2": "700\n"},
         2,
     ),
-    "a folder that is gone": (
+    "a removed folder": (
         "[ $JOB_ATTEMPT = 2 ] && echo a >$JOB_FILES/a || rmdir $JOB_FILES; exit 1",
         {"retries": 1},
         {"a": "a\n"},

@@ -428,4 +428,4 @@ def check_frame(page: Page, frame: Frame) -> None:
     assert "ticket" not in frame.evaluate("document.referrer + document.baseURI")
     assert "Tailboard" in page.title()
     assert page.evaluate("localStorage.x") is None
-    assert len(page.context.pages) == 1 + (page.context.pages[0] != page)
+    assert page.context.pages[-1] == page, "a link has opened another page"
