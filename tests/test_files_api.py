@@ -416,6 +416,23 @@ def test_a_tree_of_3_000_levels_is_listed_in_part_and_read_to_its_end(
     is_problem(client.get(f"{folder_job.url}/{'d/' * 3_001}end"), 404)
 
 
+def test_a_list_leaves_out_what_no_path_can_name_and_what_takes_too_long(
+    folder_job: FolderJob, client: FlaskClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fd = os.open(folder_job.top, os.O_RDONLY)
+    for _ in range(17):  # 17 * 251 bytes are too many for a path
+        os.mkdir("d" * 250, dir_fd=fd)
+        below = os.open("d" * 250, os.O_RDONLY, dir_fd=fd)
+        os.close(fd)
+        fd = below
+    os.close(fd)
+    listing = client.get(folder_job.url).json
+    assert (len(listing["files"]), listing["complete"]) == (16, False)
+    monkeypatch.setattr("tailboard.folder.file_reading.LISTING_TIME", -1.0)
+    listing = client.get(folder_job.url).json
+    assert (listing["files"], listing["complete"]) == ([], False)
+
+
 def test_files_that_cannot_be_read_are_listed(folder_job: FolderJob, client: FlaskClient) -> None:
     """Everything can be read by root: then this test only looks at the list."""
     (folder_job.top / "closed").mkdir()
@@ -563,6 +580,10 @@ def test_the_connection_closes_if_the_job_truncates_a_file_that_is_sent(files: F
         (
             b"rtl%E2%80%AEtxt.exe",
             "attachment; filename=\"rtl_txt.exe\"; filename*=UTF-8''rtl_txt.exe",
+        ),
+        (
+            b"per%252Fcent%25.txt",
+            "inline; filename=\"per_2Fcent_.txt\"; filename*=UTF-8''per%252Fcent%25.txt",
         ),
         (b"...", "attachment; filename=\"___\"; filename*=UTF-8''___"),
         (b"CON.txt", "inline; filename=\"_ON.txt\"; filename*=UTF-8''_ON.txt"),

@@ -123,6 +123,23 @@ def test_all_files_are_downloaded_with_their_names(
     assert len(os.listdir(tmp_path / "there" / "reports")) == 3
 
 
+def test_files_are_saved_on_a_file_system_without_hard_links(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise PermissionError
+
+    monkeypatch.setattr(os, "link", refuse)
+    folder = os.open(tmp_path, os.O_RDONLY)
+    try:
+        save_file(folder, "saved", [b"a", b"b"])
+        with pytest.raises(FileExistsError):
+            save_file(folder, "saved", [b"c"])
+    finally:
+        os.close(folder)
+    assert os.listdir(tmp_path) == ["saved"] and (tmp_path / "saved").read_bytes() == b"ab"
+
+
 def test_existing_files_and_links_are_not_replaced_or_followed(
     tailboard: Tailboard, job_id: str, tmp_path: Path
 ) -> None:

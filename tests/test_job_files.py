@@ -21,10 +21,12 @@ from storage import load_logs
 from tailboard import intervals
 from tailboard.files import remove_tree_in_steps
 from tailboard.folder import tree_walk
+from tailboard.folder.file_reading import list_files_in, open_file_in
 from tailboard.folder.files_folder import count_files, make_files_folder, measure_files
 from tailboard.folder.folder_store import FolderStore
 from tailboard.folder.tree_walk import TreeWalk
 from tailboard.job import Job
+from tailboard.job_files import FileKind
 from tailboard.run import end_steps
 from tailboard.run.files_meter import SHARE, FilesMeter, pauses_after
 from tailboard.status import Status
@@ -330,6 +332,10 @@ def test_a_mount_is_not_entered(tmp_path: Path) -> None:
         (place / "file").write_bytes(bytes(MIB))
         assert count_files(str(tmp_path)).files == 0
         assert measure_files(str(tmp_path), MIB) < MIB
+        listed = list_files_in(str(tmp_path)).entries
+        assert [(entry.path, entry.kind) for entry in listed] == [(b"mount", FileKind.FOLDER)]
+        with pytest.raises(FileNotFoundError):
+            open_file_in(str(tmp_path), b"mount/file")
     finally:
         subprocess.run(["umount", "-l", place], check=True)
 

@@ -17,6 +17,7 @@ from command_site import Tailboard
 from conftest import (
     BY_HAND,
     Gate,
+    JobMaker,
     Processes,
     load_logs,
     need,
@@ -28,8 +29,11 @@ from flask.testing import FlaskClient
 
 from storage import FolderStore
 from tailboard.job import Job, is_memory, is_nice
+from tailboard.journal import Outcome
 from tailboard.run import cgroups
 from tailboard.run.cgroups import NoCgroups
+from tailboard.run.job_limits import JobLimits
+from tailboard.run.running import Running
 from tailboard.settings import Settings
 from tailboard.sizes import show_size
 from tailboard.status import Status
@@ -311,6 +315,39 @@ def test_no_other_cgroup_is_used(tree: Tree) -> None:
     tree.add("", controllers="pids")
     with pytest.raises(NoCgroups, match="cgroups v2 do not control memory here"):
         cgroups.find_base(tree.enter(f"/{UNIT}"))
+
+
+# --- What the kernel has killed -------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("events", "notice"),
+    [
+        ("oom 1\noom_kill 1\n", "the kernel killed one of its processes"),
+        ("oom 3\noom_kill 2\n", "the kernel killed 2 of its processes"),
+        ("oom 0\noom_kill 1\n", None),  # the whole machine had no memory left
+        ("oom 1\noom_kill 0\n", None),
+        ("", None),
+    ],
+)
+@pytest.mark.parametrize("was_stopped", [False, True])
+def test_a_kill_by_the_kernel_is_the_reason_unless_the_job_was_stopped(
+    job_maker: JobMaker, tmp_path: Path, events: str, notice: str | None, was_stopped: bool
+) -> None:
+    (tmp_path / "memory.events").write_text(events)
+    claim = job_maker.running(max_memory=64 * MIB)
+    if was_stopped:
+        claim.write_stopping(Status.CANCELLED, "why")
+        claim.read()
+    limits, outcome = JobLimits(""), Outcome(Status.FAILED, 137, reason="why")
+    limits.folders[claim.job.id] = tmp_path
+    limits.explain(Running(claim, None), outcome)
+    text = "it used more than its max_memory of 64 MiB"
+    is_killed = notice is not None and not was_stopped
+    assert outcome.reason == (f"killed: {text}" if is_killed else "why")
+    log = load_logs(job_maker.storage, claim.job.id)
+    assert log == (f"tailboard: {notice}: {text}\n" if notice else "")
+    claim.release()
 
 
 # --- With cgroups ---------------------------------------------------------------------------------

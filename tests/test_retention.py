@@ -85,13 +85,14 @@ def test_the_last_success_and_the_last_failure_of_a_command_are_kept(storage: Fo
     assert newest not in left_in(storage)
 
 
-def test_a_damaged_command_still_keeps_its_last_success(storage: FolderStore) -> None:
+def test_a_damaged_command_still_keeps_its_last_success(storage: FolderStore, app: Flask) -> None:
     save(storage)
     (job_id,) = runs(storage, 1)
     Path(storage.root, "saved", "backup.json").write_text("{")
     trust_clock(storage)
     prune(storage, days=1)
     assert left_in(storage) == {job_id}
+    assert retention(app, job_id)["reason"] == "the last success of backup is kept"
 
 
 def test_files_count_as_bytes_and_jobs_with_rules_are_deleted_last(storage: FolderStore) -> None:
@@ -229,6 +230,19 @@ def test_the_api_lists_what_would_be_deleted_and_why(app: Flask, overdue: list[s
     assert found["bytes"] == old["bytes"] + 8_192 and old["finished_at"].endswith("Z")
 
 
+def test_the_list_of_the_api_has_no_deleted_job_and_a_limited_length(
+    storage: FolderStore, app: Flask, overdue: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    client = app.test_client()
+    monkeypatch.setattr("tailboard.web.prune.MOST_LISTED", 1)
+    found = client.get("/prune").get_json()
+    (job,) = found["jobs"]
+    assert (job["id"], found["bytes"], found["complete"]) == (overdue[0], job["bytes"], False)
+    storage.delete(overdue[0])
+    found = client.get("/prune").get_json()
+    assert ([job["id"] for job in found["jobs"]], found["complete"]) == (overdue[1:], True)
+
+
 def test_the_api_lists_what_exceeds_its_own_limit_of_bytes(storage: FolderStore) -> None:
     app = create_app({"STORAGE": storage.root, "KEEP_BYTES": 65_536})
     job_id = put_ended(storage, days_ago(1), log_bytes=100_000, files_bytes=100_000)
@@ -333,6 +347,9 @@ def test_a_run_shows_what_its_command_keeps(storage: FolderStore, app: Flask) ->
         "7 days after its end (keep_days of backup) or when 3 more runs of backup have ended"
     )
     assert shown["delete_at"]
+    old = put_ended(storage, days_ago(40), saved="backup")  # of which less is known
+    save(storage, keep_runs=9)
+    assert retention(app, old)["reason"] == "when it has 9 newer runs of backup"
     storage.delete(newest)
     put_ended(storage, days_ago(0.5), Status.FAILED, saved="backup")
     assert retention(app, second) == kept

@@ -1598,6 +1598,24 @@ def test_the_last_success_and_failure_of_a_command_are_never_pruned(
     assert not list(store.iter_finished_ids())
 
 
+@pytest.mark.parametrize("change", ["the rules", "the last success"])
+def test_what_changes_during_a_pass_counts_at_once(
+    store: WorkerStore, ended: Callable[..., str], long_ago: None, change: str
+) -> None:
+    save_backup(store, keep_runs=1)
+    ids = [ended(10, saved="backup") for _ in range(4)]
+    steps = store.prune(0, 0)
+    while len(list(store.iter_finished_ids())) == 4:
+        next(steps)
+    if change == "the rules":
+        save_backup(store, keep_runs=10)
+    else:
+        store.delete(ids.pop())
+    for _ in steps:
+        pass
+    assert set(store.iter_finished_ids()) == set(ids[1:])
+
+
 def test_a_job_that_another_waits_for_is_pruned_afterwards(
     store: WorkerStore, ended: Callable[..., str], long_ago: None
 ) -> None:

@@ -177,6 +177,7 @@ def test_top_shows_jobs_follows_keys_and_sizes_and_leaves_the_terminal_as_it_was
     shown.wait_for("first")
     assert shown.written.startswith(ENTER) and "50%" in shown.written and "300 MiB" in shown.written
     assert termios.tcgetattr(shown.its) != shown.before
+    assert termios.tcgetattr(shown.its)[6][termios.VSUSP] == b"\0"  # Ctrl-Z
     second = job_maker.running(b"", name="second")
     write_usage(second, steps(start_of(second), 3, 0.25, 900 * MIB))
     shown.wait_for("900 MiB")

@@ -196,6 +196,16 @@ def test_a_list_reads_samples_every_few_seconds(client: FlaskClient, held: Claim
     assert client.get(f"/jobs/{held.job.id}").get_json()["usage"]["cpu"] == 9.0
 
 
+def test_only_so_many_jobs_are_remembered(
+    job_maker: JobMaker, held: Claim, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(usage_samples, "MOST_SHOWN", 2)
+    jobs = [held.job, *(job_maker.running().job for _ in range(2))]
+    usage = usage_samples.SteadyUsage(job_maker.storage)
+    assert len(usage.of(jobs)) == 3
+    assert usage.shown.keys() == {job.id for job in jobs[1:]}
+
+
 def test_each_attempt_keeps_its_first_and_its_last_sample_when_others_are_left_out() -> None:
     samples = [*steps(0, 4), *steps(100, 1), UsageSample(200, 0, 0), *steps(200, 4)]
     kept = halve(samples)
