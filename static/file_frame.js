@@ -10,59 +10,91 @@
    - the page itself may frame no address (`forbid_frames` in guard.py), so a link cannot navigate
      the frame. */
 
+import { FileProblem } from "./file_source.js";
+
 const POLICY =
   "default-src 'none'; style-src 'unsafe-inline'; img-src data:; font-src data:; media-src data:; " +
   "form-action 'none'";
+// The base keeps "#section" from being a link to this page.
+const HEAD =
+  '<!DOCTYPE html><base href="about:srcdoc">' +
+  `<meta http-equiv="Content-Security-Policy" content="${POLICY}">`;
+const OF_HEAD = 2; // elements
 // Chromium connects for some elements `link` and for frames before it applies the policy that forbids
-// every request. The other elements would only fail.
-const USELESS = "link, iframe, frame, object, embed, base, script, meta";
+// every request. An animation can change where a link leads. The other elements would only fail.
+const USELESS = "link, iframe, frame, object, embed, base, script, meta, set, animate";
+const LINKS = ":not(base, image, feImage)[*|href]"; // an SVG's images are subject to the policy
+const MOST_ROUNDS = 5;
 
 /** A frame with an HTML document. Only its links to its own sections work: a click with the middle
-    button opens any other in a new tab, which neither sandbox nor policy can prevent. */
+    button opens any other in a new tab, which neither sandbox nor policy can prevent. FileProblem if
+    the document changes each time that it is parsed. */
 export function makeFrame(html, title) {
-  const document = new DOMParser().parseFromString(html, "text/html"); // runs and loads nothing
-  clean(document);
-  document.head.prepend(...headNodes(document));
-  const frame = window.document.createElement("iframe");
+  const frame = document.createElement("iframe");
   frame.setAttribute("sandbox", "");
   frame.referrerPolicy = "no-referrer";
   frame.title = title;
-  frame.srcdoc = `<!DOCTYPE html>${document.documentElement.outerHTML}`;
+  frame.srcdoc = HEAD + cleanHtml(html);
   return frame;
 }
 
-function clean(document) {
-  const roots = [document];
-  while (roots.length > 0) {
-    const root = roots.pop();
-    for (const node of root.querySelectorAll(USELESS)) {
+/** The document without what is useless. The text of a cleaned document can have other elements when
+    it is parsed again (`<form>` within `<form>` does), so only a text is returned whose document has
+    nothing to clean: the frame parses the same text in the same way. */
+function cleanHtml(html) {
+  let text = html;
+  for (let round = 0; round < MOST_ROUNDS; round += 1) {
+    const root = parse(HEAD + text);
+    if (!clean(root)) {
+      return text;
+    }
+    for (const node of [...root.querySelectorAll(USELESS)].slice(0, OF_HEAD)) {
       node.remove();
     }
-    for (const link of root.querySelectorAll("a, area")) {
-      removeUrl(link);
-    }
-    roots.push(...[...root.querySelectorAll("template")].map(({ content }) => content));
+    text = root.outerHTML;
   }
+  throw new FileProblem("The page cannot make this document safe. Download it to see it.");
 }
 
-/** Makes a text of a link that leads out of the document. Its tooltip has the URL. */
+/** The element `html`. Nothing runs or is loaded. A document's own properties, such as `head`, can
+    be replaced by elements that have these names. */
+function parse(text) {
+  const parsed = new DOMParser().parseFromString(text, "text/html");
+  return document.createTreeWalker(parsed, NodeFilter.SHOW_ELEMENT).nextNode();
+}
+
+/** Returns whether anything had to be removed. The first elements are those of HEAD. */
+function clean(root) {
+  const parts = [root];
+  let isChanged = false;
+  while (parts.length > 0) {
+    const part = parts.pop();
+    const useless = [...part.querySelectorAll(USELESS)].slice(part === root ? OF_HEAD : 0);
+    for (const node of useless) {
+      node.remove();
+    }
+    const links = [...part.querySelectorAll(LINKS)].filter(removeUrl);
+    isChanged ||= useless.length + links.length > 0;
+    for (const { content } of part.querySelectorAll("template")) {
+      if (content) {
+        parts.push(content); // an SVG's "template" has none
+      }
+    }
+  }
+  return isChanged;
+}
+
+/** Makes a text of a link that leads out of the document, and returns whether it was one. Its tooltip
+    has the URL. */
 function removeUrl(link) {
-  for (const name of ["href", "xlink:href"]) {
-    const url = link.getAttribute(name);
-    if (url !== null && !url.startsWith("#")) {
-      link.removeAttribute(name);
-      link.setAttribute("title", url);
-    }
+  const urls = [...link.attributes].filter(
+    ({ localName, value }) => localName === "href" && !value.startsWith("#"),
+  );
+  for (const url of urls) {
+    link.removeAttributeNode(url);
+    link.setAttribute("title", url.value);
   }
-}
-
-function headNodes(document) {
-  const base = document.createElement("base");
-  base.setAttribute("href", "about:srcdoc"); // else "#section" would be a link to this page
-  const policy = document.createElement("meta");
-  policy.httpEquiv = "Content-Security-Policy";
-  policy.content = POLICY;
-  return [base, policy];
+  return urls.length > 0;
 }
 
 /** A frame with an SVG as an image, which can neither run scripts nor load anything. */

@@ -377,6 +377,10 @@ HTML = f"""<!DOCTYPE html><html><head><title>mine</title><base href="EVIL/">
 <a id="top" target="_top" href="EVIL/top">top</a>
 <a id="script" href="javascript:document.title='ran'">script</a><a id="save" download
  href="EVIL/save">save</a><svg><a id="drawn" href="EVIL/drawn"><text y="20">drawn</text></a></svg>
+<svg><a id="moved" href="#end"><set attributeName="href" to="EVIL/moved"/><text y="20">moved</text>
+</a><template><p>no HTML</p></template></svg><form name="documentElement"></form>
+<form><math><mtext></form><form><mglyph><style></math><iframe src="EVIL/mixed"></iframe></style>
+</mglyph></form></mtext></math></form>
 <a id="down" href="#end">down</a><div style="height: 3000px"></div><p id="end">The end</p>"""
 MARKDOWN = """# Title
 
@@ -402,6 +406,7 @@ def test_a_hostile_document_requests_and_reads_nothing(
         for name in CLICKED:
             frame.locator(f"#{name}").click(no_wait_after=True)
             frame.locator(f"#{name}").click(no_wait_after=True, button="middle")
+        frame.locator("#moved").click()
         frame.locator("#down").click()
         expect(frame.get_by_text("The end")).to_be_in_viewport()
         check_frame(page, frame)
@@ -420,6 +425,7 @@ def test_a_hostile_document_requests_and_reads_nothing(
 def check_frame(page: Page, frame: Frame) -> None:
     """Its scripts have not run; it has no ticket, no rights, and has led nowhere."""
     assert frame.url.partition("#")[0] == "about:srcdoc"
+    assert len(page.frames) == 2  # none within the frame
     assert frame.title() != "ran"
     assert "ticket" not in frame.content()
     for secret in ("document.cookie", "localStorage.length", "parent.document.title"):
