@@ -184,10 +184,14 @@ def test_the_commands_refuse_other_values(on_folder: Tailboard, options: Any, er
 
 
 def test_the_commands_show_sizes_with_units(on_folder: Tailboard) -> None:
-    on_folder("save", "big", "--max-memory=2G", "--log-max-bytes=1536K", "--nice=-5", "true")
+    limits = ("--max-memory=2G", "--log-max-bytes=1536K", "--nice=0")
+    on_folder("save", "big", *limits, "true")
     shown = on_folder("saved", "show", "big").stdout
-    for line in ("max memory     2 GiB", "log max bytes  1.5 MiB", "nice           -5"):
+    for line in ("max memory     2 GiB", "log max bytes  1.5 MiB", "nice           0"):
         assert line in shown
+    job_id = on_folder("submit", *limits, "true").stdout.strip()
+    rows = dict(line.split(None, 1) for line in on_folder("show", job_id).stdout.splitlines())
+    assert (rows["max_memory"], rows["log_max_bytes"], rows["nice"]) == ("2 GiB", "1.5 MiB", "0")
 
 
 @pytest.mark.parametrize(

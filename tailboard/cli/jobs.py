@@ -7,6 +7,7 @@ import json
 import shlex
 import sys
 import time
+from collections.abc import Callable
 from typing import Any
 
 import click
@@ -36,7 +37,8 @@ from tailboard.cli.terminal import (
     submitter,
 )
 from tailboard.client import Unreachable, new_key
-from tailboard.job import AfterStatus
+from tailboard.job import AfterStatus, JobOptions
+from tailboard.job_option import options_of
 from tailboard.sizes import show_size
 from tailboard.status import Status
 from tailboard.titles import short_title
@@ -260,23 +262,31 @@ def field_text(name: str, value: Any) -> str:
         return "\n".join(rule_lines(value))
     if value in (None, "", [], {}) or name == "results_partial":
         return ""
-    if name == "notifications":
-        return "\n".join(notice_lines(value))
-    if name == "progress":
-        return progress_text(value)
-    if name == "results":
-        return "\n".join(result_lines(value))
-    if name == "usual":
-        return "\n".join(usual_lines(value))
-    if name == "usage":
-        return usage_text(value)
+    if name in FIELD_TEXTS:
+        return FIELD_TEXTS[name](value)
     return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+
+
+def retention_text(retention: dict[str, Any]) -> str:
+    """When and why a job is deleted, or why it is kept."""
+    return ": ".join(filter(None, (retention["delete_at"], retention["reason"])))
 
 
 def usage_text(usage: dict[str, Any]) -> str:
     """What the processes of a running job use: "0.97 cores, 1.2 GiB"."""
     memory = show_size(usage["memory_bytes"])
     return memory if usage["cpu"] is None else f"{usage['cpu']:.2f} cores, {memory}"
+
+
+FIELD_TEXTS: dict[str, Callable[[Any], str]] = {
+    "notifications": lambda notices: "\n".join(notice_lines(notices)),
+    "progress": progress_text,
+    "results": lambda results: "\n".join(result_lines(results)),
+    "retention": retention_text,
+    "usage": usage_text,
+    "usual": lambda usual: "\n".join(usual_lines(usual)),
+    **{name: show_size for name, each in options_of(JobOptions).items() if each.kind == "bytes"},
+}
 
 
 @commands.command("wait")

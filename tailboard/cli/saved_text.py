@@ -11,17 +11,11 @@ from zoneinfo import ZoneInfo
 from tailboard.cli.notify_text import rule_lines
 from tailboard.cli.terminal import hanging_lines
 from tailboard.job import JobOptions
-from tailboard.job_option import options_of
+from tailboard.job_option import Option, options_of
 from tailboard.sizes import show_size
 from tailboard.titles import command_text
 
 LINE_LENGTH = 60  # characters of a command in a list
-UNSET: tuple[Any, ...] = (
-    None,
-    "",
-    0,
-    {},
-)  # values of options that have no effect, and are not shown
 
 
 def describe_command(shown: dict[str, Any]) -> str:
@@ -73,7 +67,7 @@ def option_rows(shown: dict[str, Any]) -> Iterator[tuple[str, str]]:
     """The options of its jobs that are set; each variable of `env` has a row of its own."""
     for name, option in options_of(JobOptions).items():
         value: Any = shown.get(name)
-        if value in UNSET:
+        if is_unset(value, option):
             continue
         if name == "notify":
             yield from ((name, line) for line in rule_lines(shown["notify"]))
@@ -88,6 +82,11 @@ def option_rows(shown: dict[str, Any]) -> Iterator[tuple[str, str]]:
             yield from ((name, f"{variable}={text}") for variable, text in value.items())
         else:
             yield name.replace("_", " "), "yes" if value is True else str(value)
+
+
+def is_unset(value: Any, option: Option) -> bool:
+    """Has this value of an option no effect? `nice` 0 has one: its default is the worker's."""
+    return value in (None, "", {}) or (value == 0 and value == option.default)
 
 
 def describe_param(param: dict[str, Any]) -> str:
