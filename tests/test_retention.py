@@ -321,6 +321,10 @@ def test_a_job_shows_when_it_is_deleted_and_why(storage: FolderStore, app: Flask
     shown = retention(app, job_id)
     assert shown["reason"] == "30 days after its end (TAILBOARD_KEEP_DAYS)"
     assert shown["delete_at"][:10] == time.strftime("%Y-%m-%d", time.gmtime(ended_at + 30 * DAY))
+    runner = CliRunner(env={"TAILBOARD_STORAGE": storage.root})
+    printed = runner.invoke(tailboard, ["show", job_id]).stdout
+    row = next(line for line in printed.splitlines() if line.startswith("retention "))
+    assert row.split(None, 1)[1] == f"{shown['delete_at']}: {shown['reason']}"
     own = put_ended(storage, ended_at, keep_days=1)
     assert retention(app, own)["reason"] == "1 day after its end (its keep_days)"
     queued = storage.submit(Job(command="true", after=[job_id]))
