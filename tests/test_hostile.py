@@ -22,6 +22,7 @@ import pytest
 import requests
 from conftest import (
     Gate,
+    JobMaker,
     Processes,
     SmallDisk,
     all_end,
@@ -588,6 +589,38 @@ def test_a_copy_of_an_ended_job_is_set_aside(
     assert load_logs(storage, job.id) == "once\n"
     assert storage.get(job.id).status is Status.SUCCEEDED
     assert processes.text().count(f"set aside job={job.id}") == 1
+
+
+def make_remnant(storage: FolderStore, job: Job) -> Path:
+    """What `mkdir -p $JOB_FILES` makes once the job's folder has moved."""
+    folder = Path(storage.root, "running", job.id)
+    (folder / "files").mkdir(parents=True)
+    return folder
+
+
+@pytest.mark.parametrize("has_ended", [True, False])
+def test_a_folder_that_is_only_a_remnant_of_a_job_is_set_aside(
+    storage: FolderStore, job_maker: JobMaker, has_ended: bool
+) -> None:
+    job = storage.get(job_maker.ended()) if has_ended else job_maker.queued()
+    remnant = make_remnant(storage, job)
+    assert list(storage.orphans(os.uname().nodename, ())) == []
+    assert not remnant.exists()
+    assert [path.name[: len(job.id)] for path in Path(storage.root, "set-aside").iterdir()] == [
+        job.id
+    ]
+    status = storage.get(job.id).status
+    assert status is (Status.SUCCEEDED if has_ended else Status.QUEUED)
+
+
+def test_a_job_starts_although_a_remnant_has_its_place(
+    storage: FolderStore, job_maker: JobMaker
+) -> None:
+    job = job_maker.queued()
+    make_remnant(storage, job)
+    with job_maker.start(job):
+        assert storage.get(job.id).status is Status.RUNNING
+        assert storage.get(job.id).command == "true"
 
 
 # --- Hands in the folder --------------------------------------------------------------------------

@@ -63,6 +63,7 @@ log = logging.getLogger("storage")
 T = TypeVar("T")
 
 RESERVE = 8  # empty folders kept for when the disk has no inode left
+REMNANT = "a process that the job left behind has made it"
 LOOKUPS = 8  # searches until a job that is found in no state counts as missing
 SCAN_LIMIT = 2_000  # records read for one page of a filtered list
 MAX_LISTINGS = 4_000  # folders whose names are remembered
@@ -200,8 +201,10 @@ class JobFolders(ABC):
         anyone is to be notified of that; see notices.py."""
 
     def is_elsewhere(self, job_id: str) -> bool:
-        """Is there a running or finished folder with this ID?"""
-        return os.access(f"{self.root}/running/{job_id}", os.F_OK) or self.has_ended(job_id)
+        """Is there a running or finished job with this ID?"""
+        running = f"{self.root}/running/{job_id}"
+        is_running = os.access(running, os.F_OK) and not is_remnant(running)
+        return is_running or self.has_ended(job_id)
 
     def has_ended(self, job_id: str) -> bool:
         places = (f"{self.root}/{status}/{job_id[:8]}/{job_id}" for status in FINISHED)
@@ -438,7 +441,7 @@ class JobFolders(ABC):
 
     def move_folder(self, folder: str, home: str) -> str:
         """Move a job's folder into `home`; returns its new path. If `home` already contains that
-        ID, this folder is set aside."""
+        ID, this folder is set aside, or the other one if it is only a remnant."""
         target = f"{home}/{os.path.basename(folder)}"
         try:
             try:
@@ -449,7 +452,10 @@ class JobFolders(ABC):
         except OSError as error:
             if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
                 raise
-            return self.move_aside(folder)
+            if not is_remnant(target):
+                return self.move_aside(folder)
+            self.move_aside(target, REMNANT)
+            os.rename(folder, target)
         return target
 
     def _make_home(self, home: str) -> None:
@@ -481,6 +487,12 @@ class JobFolders(ABC):
             os.rename(folder, target)
             log.warning("set aside job=%s reason=%r to=%s", name, reason, target)
         return target
+
+
+def is_remnant(folder: str) -> bool:
+    """Does this folder of a job contain neither a record nor a journal? A process that a job has
+    left behind makes such a folder with `mkdir -p $JOB_FILES` after the job's folder has moved."""
+    return not any(os.path.lexists(f"{folder}/{name}") for name in ("job.json", "journal"))
 
 
 def fill_queued(job: Job, attempt: Attempt, boot: str, changed_at: float) -> None:

@@ -8,9 +8,10 @@ from collections.abc import Container, Iterator
 
 from tailboard.errors import JobNotFound
 from tailboard.folder.claim import Claim, lock_times
-from tailboard.folder.job_folders import JobFolders
+from tailboard.folder.job_folders import REMNANT, JobFolders, is_remnant
 from tailboard.folder.worker_files import WorkerFiles
 from tailboard.journal import Attempt
+from tailboard.status import Status
 from tailboard.values import RESOURCE_ERRNOS
 
 log = logging.getLogger("storage")
@@ -53,8 +54,8 @@ class Orphans:
         times = lock_times(folder)
         claim = Claim(self._folders, folder, times, None)
         try:
-            if self._folders.has_ended(os.path.basename(folder)) and claim.acquire_lock():
-                self._folders.move_aside(folder)
+            if reason := self._why_aside(claim):
+                self._folders.move_aside(folder, reason)
                 claim.release()
                 return None
             if self._is_foreign(claimed) and not claim.acquire_lock():
@@ -65,6 +66,19 @@ class Orphans:
         except BaseException:
             claim.release()
             raise
+
+    def _why_aside(self, claim: Claim) -> str | None:
+        """Why this folder is set aside; None if it is the only one of its job, or if its shim is
+        alive."""
+        job_id = os.path.basename(claim.folder)
+        has_ended = self._folders.has_ended(job_id)
+        if is_remnant(claim.folder):  # it has no journal that a shim could lock
+            return REMNANT if has_ended or self._is_queued(job_id) else None
+        return "another job has its ID" if has_ended and claim.acquire_lock() else None
+
+    def _is_queued(self, job_id: str) -> bool:
+        homes = self._folders.folders_of(Status.QUEUED)
+        return any(os.access(f"{home}/{job_id}", os.F_OK) for home in homes)
 
     def _is_foreign(self, claimed: Attempt) -> bool:
         """Does the pid of its shim belong to another PID namespace, such as another container's?
