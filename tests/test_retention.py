@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import fcntl
 import json
+import os
 import threading
 import time
 from pathlib import Path
@@ -103,6 +104,25 @@ def test_files_count_as_bytes_and_jobs_with_rules_are_deleted_last(storage: Fold
     assert left_in(storage) == {ruled, plain[0]}
     prune(storage, max_bytes=size)
     assert left_in(storage) == {ruled}
+
+
+def test_files_that_were_not_counted_are_measured_within_the_job(
+    storage: FolderStore, tmp_path: Path
+) -> None:
+    size = 65_536
+    linking, linked = (put_ended(storage, days_ago(day)) for day in (2, 3))
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "file").write_bytes(b"x" * size * 10)
+    day = Path(storage.root, "succeeded")
+    (day / linking[:8] / linking / "files").symlink_to(tmp_path / "other")
+    files = day / linked[:8] / linked / "files"
+    files.mkdir()
+    (files / "a").write_bytes(b"x" * size)
+    os.link(files / "a", files / "b")
+    prune(storage, max_bytes=size)
+    assert left_in(storage) == {linking, linked}
+    prune(storage, max_bytes=size - 1)
+    assert left_in(storage) == {linking}
 
 
 def test_a_rule_that_changes_during_a_pass_applies_at_once(storage: FolderStore) -> None:
