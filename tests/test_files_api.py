@@ -34,16 +34,18 @@ from other_servers import Answer as RawAnswer
 from other_servers import Request, serve
 from playwright.sync_api import BrowserContext, expect
 from web import RFC3339, UNKNOWN, is_problem
+from werkzeug.exceptions import Conflict
 
 from api import create_app
 from tailboard.errors import NotAFile
 from tailboard.folder.file_reading import open_file_in
 from tailboard.job import Job
-from tailboard.job_files import DEVICE_RE, UNSAFE_RE, FileEntry, FileKind
+from tailboard.job_files import DEVICE_RE, UNSAFE_RE, FileEntry, FileKind, OpenFile
 from tailboard.journal import Outcome
 from tailboard.status import Status
 from tailboard.web import markdown
 from tailboard.web.file_archive import safe_path, unique_names
+from tailboard.web.files import render
 
 SECRET = b"root:x:0:0"  # the beginning of /etc/passwd
 SCRIPT = b"<script>parent.location = 'http://127.0.0.1:9'</script>"
@@ -713,6 +715,20 @@ def test_markdown_that_cannot_be_rendered(
     is_problem(client.get(f"{folder_job.url}/long.md?render=1"), 400, "1,048,576 bytes")
     (folder_job.top / "text.txt").write_bytes(b"x")
     is_problem(client.get(f"{folder_job.url}/text.txt?render=1"), 400, "render must be 0", ".md")
+
+
+class TruncatedFile(OpenFile):
+    """A file that a job has truncated after it was opened."""
+
+    size, modified, version = 10, 0.0, ""
+
+    def read(self, offset: int, limit: int) -> bytes:
+        return b"text"[offset : offset + limit]
+
+
+def test_markdown_that_the_job_truncates_meanwhile_is_a_conflict() -> None:
+    with pytest.raises(Conflict, match="bytes 4 to 10 of the file no longer exist"):
+        render(TruncatedFile())
 
 
 # --- In a browser ---------------------------------------------------------------------------------

@@ -130,11 +130,15 @@ def iter_file(file: OpenFile, at: int, end: int) -> Iterator[bytes]:
 
 
 def render(file: OpenFile) -> bytes:
-    """The Markdown of a file as an HTML document; 400 if it is too long. It takes a turn among the
-    searches of long logs, since it keeps a CPU busy, too."""
+    """The Markdown of a file as an HTML document; 400 if it is too long, 409 if the job truncates
+    it meanwhile. It takes a turn among the searches of long logs, since it keeps a CPU busy,
+    too."""
     if file.size > LONGEST_MARKDOWN:
         abort(400, f"render must be 0 for a file of more than {LONGEST_MARKDOWN:,} bytes")
-    text = b"".join(iter_file(file, 0, file.size))
+    try:
+        text = b"".join(iter_file(file, 0, file.size))
+    except DownloadBroken as error:
+        abort(409, f"{error}: perhaps the job is changing it; try again")
     with state().searches.turn(searcher()):
         return render_markdown(text)
 
