@@ -646,6 +646,28 @@ def test_a_retry_on_the_same_machine_sees_the_files_of_the_attempt_before(
     assert machine.spool.kept_files() == []
 
 
+@pytest.mark.parametrize("place", ["running", "lost"])
+def test_a_retry_starts_although_a_remnant_of_the_job_is_on_the_machine(
+    machine: RedisMachine, start: Callable[..., Claim], place: str
+) -> None:
+    """What `mkdir -p $JOB_FILES` makes, in a process that the attempt before left behind."""
+    claim = start(retries=1)
+    job_id = requeue(claim)
+    machine.sync()
+    os.makedirs(f"{machine.spool.root}/running/{job_id}/files")
+    if place == "lost":
+        (remnant,) = machine.spool.orphans("host", ())
+        remnant.finish_damaged(Status.LOST)
+        remnant.release()
+    machine.relay.next_maintenance = 0.0
+    machine.sync()
+    again = machine.claim("worker", "host")
+    assert again is not None and again.job.id == job_id
+    finish(again)
+    machine.sync()
+    assert machine.redis.status(job_id) is Status.SUCCEEDED
+
+
 def test_files_of_an_attempt_are_deleted_if_the_job_does_not_run_again_here(
     machine: RedisMachine, start: Callable[..., Claim]
 ) -> None:

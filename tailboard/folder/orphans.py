@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Container, Iterator
+from contextlib import suppress
 
 from tailboard.errors import JobNotFound
 from tailboard.folder.claim import Claim, lock_times
@@ -92,3 +93,16 @@ class Orphans:
             self._left_alone.add(job_id)
             reason = "it runs in another PID namespace, whose workers supervise it"
             log.warning("left alone job=%s reason=%r", job_id, reason)
+
+
+def set_remnants_aside(folders: JobFolders, job_id: str) -> None:
+    """Set aside the folders of this job that are only remnants of it, see `is_remnant`, unless a
+    worker supervises them. In lost/, a worker has recorded one as if it were the job."""
+    root = folders.root
+    for folder in (f"{root}/running/{job_id}", f"{root}/lost/{job_id[:8]}/{job_id}"):
+        if os.path.isdir(folder) and is_remnant(folder):
+            with (
+                suppress(BlockingIOError, FileNotFoundError),
+                Claim(folders, folder, lock_times(folder), None),
+            ):
+                folders.move_aside(folder, REMNANT)

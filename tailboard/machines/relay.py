@@ -20,6 +20,7 @@ from tailboard.errors import (
     StoreUnreachable,
     WrongState,
 )
+from tailboard.folder.orphans import set_remnants_aside
 from tailboard.job import Job
 from tailboard.machines.messages import Assignment, MachineOrders, SpoolEntry
 from tailboard.machines.outage import Outage
@@ -393,6 +394,7 @@ class Relay:
         """Write to disk the jobs that Redis has assigned."""
         new = []
         for assignment in found:
+            set_remnants_aside(self.spool, assignment.id)
             if not self.spool.holds(assignment.id):
                 values = self.store.secret_values(assignment)
                 new.append((assignment, self.store.past_log(assignment), values))
