@@ -36,8 +36,8 @@ def parse_usage(data: bytes) -> list[UsageSample]:
 
 
 def is_possible(sample: UsageSample) -> bool:
-    """A job can write anything into the file."""
-    has_time = isfinite(sample.at) and 0 <= sample.at < LAST_TIME
+    """A job can write anything into the file, and a power cut can leave zeros at its end."""
+    has_time = isfinite(sample.at) and 0 < sample.at < LAST_TIME
     has_cpu = isfinite(sample.cpu_seconds) and 0 <= sample.cpu_seconds < LAST_TIME
     return has_time and has_cpu and sample.memory_bytes < MOST_MEMORY
 

@@ -315,12 +315,12 @@ def test_a_job_that_is_adopted_is_found_although_it_is_older_than_the_others(
 
 def test_a_full_file_is_thinned_and_then_grows_more_slowly(tmp_path: Path) -> None:
     file = UsageFile(str(tmp_path))
-    file.append([UsageSample(5.0 * n, n, MIB) for n in range(MOST_RECORDS)])
-    at = 5.0 * MOST_RECORDS
+    file.append([UsageSample(5.0 * n, n, MIB) for n in range(1, MOST_RECORDS + 1)])
+    at = 5.0 * (MOST_RECORDS + 1)
     file.add(UsageSample(at, MOST_RECORDS, 9 * MIB))
     kept = read_usage_in(str(tmp_path))
     assert MOST_RECORDS // 2 <= len(kept) <= MOST_RECORDS // 2 + 1
-    assert (kept[0].at, kept[-1]) == (0, UsageSample(at, MOST_RECORDS, 9 * MIB))
+    assert (kept[0].at, kept[-1]) == (5, UsageSample(at, MOST_RECORDS, 9 * MIB))
     assert sorted(os.listdir(tmp_path)) == ["usage"]
     later = UsageFile(str(tmp_path))  # of another worker, which is as slow
     later.add(UsageSample(at + 5, MOST_RECORDS, 7 * MIB))
@@ -347,6 +347,14 @@ def test_a_record_that_was_not_written_completely_spoils_no_other(tmp_path: Path
     assert (tmp_path / "usage").stat().st_size == USAGE_RECORD.size + 5
     file.add(UsageSample(3, 3, 3))
     assert [sample.at for sample in read_usage_in(str(tmp_path))] == [1, 3]
+
+
+def test_zeros_that_a_power_cut_left_are_no_samples(tmp_path: Path) -> None:
+    file = UsageFile(str(tmp_path))
+    file.add(UsageSample(1, 1, 1))
+    os.truncate(tmp_path / "usage", 3 * USAGE_RECORD.size)
+    file.add(UsageSample(2, 2, 2))
+    assert [sample.at for sample in read_usage_in(str(tmp_path))] == [1, 2]
 
 
 # --- The rounds -----------------------------------------------------------------------------------
