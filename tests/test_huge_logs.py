@@ -17,6 +17,7 @@ from tailboard.job import Job
 from tailboard.log_limit import LogSupervisor
 from tailboard.logs import SAMPLE, FileLog
 from tailboard.status import Status
+from tailboard.values import BLOCK
 
 LIMIT = 1 << 20
 
@@ -73,6 +74,25 @@ def test_the_oldest_part_of_a_running_jobs_runaway_log_is_freed(
     with storage.open_log(job.id) as kept:
         begin, data = kept.read(0, 10)
         assert begin == kept.start == found.log_start and data.strip(b"0123456789\n") == b""
+
+
+def test_a_job_can_have_a_lower_limit_of_its_own(
+    storage: FolderStore, processes: Processes, ended: Callable[..., Job], gate: Gate
+) -> None:
+    """A higher one has no effect."""
+    processes.worker("--slots=2", TAILBOARD_LOG_MAX_BYTES=str(LIMIT))
+    command = f"seq 300000; {gate.wait}"
+    jobs = {
+        limit: storage.submit(Job(command=command, log_max_bytes=own))
+        for limit, own in ((BLOCK, BLOCK), (LIMIT, 1 << 40))
+    }
+    for limit, job in jobs.items():
+        log = Path(storage.root, "running", job.id, "output.log")
+        wait_until(lambda job=job: storage.get(job.id).log_start > 0)
+        wait_until(lambda log=log, limit=limit: log.stat().st_blocks * 512 < 2 * limit)
+        assert log.stat().st_blocks * 512 > limit / 2
+    gate.open()
+    assert {ended(job).status for job in jobs.values()} == {Status.SUCCEEDED}
 
 
 def test_a_log_slightly_over_the_limit_does_not_stop_its_job(
@@ -153,12 +173,16 @@ def test_a_runaway_job_is_stopped_if_its_log_cannot_be_trimmed(
 ) -> None:
     storage = FolderStore(without_holes / "jobs")
     limit = {"TAILBOARD_LOG_MAX_BYTES": str(LIMIT), "TAILBOARD_STORAGE": storage.root}
-    processes.worker(**limit)
-    job = storage.submit(Job(command="seq 300000; exec sleep 1000"))
-    wait_until(lambda: storage.get(job.id).finished_at, describe=processes.text)
-    found = storage.get(job.id)
-    assert (found.status, found.exit_code) == (Status.FAILED, 143)
-    assert found.reason and "TAILBOARD_LOG_MAX_BYTES" in found.reason
+    processes.worker("--slots=2", **limit)
+    jobs = {
+        cause: storage.submit(Job(command="seq 300000; exec sleep 1000", log_max_bytes=own))
+        for cause, own in (("TAILBOARD_LOG_MAX_BYTES", None), ("its log_max_bytes", BLOCK))
+    }
+    for cause, job in jobs.items():
+        wait_until(lambda job=job: storage.get(job.id).finished_at, describe=processes.text)
+        found = storage.get(job.id)
+        assert (found.status, found.exit_code) == (Status.FAILED, 143)
+        assert found.reason and f"its log exceeded {cause} (" in found.reason
 
 
 def test_a_log_within_the_limit_is_kept_whole(storage: FolderStore, tmp_path: Path) -> None:
