@@ -1859,7 +1859,7 @@ def test_a_job_is_idle_or_busy_by_its_last_minute(script: Script) -> None:
     assert script("quietText(240000, null)") == "no output for 4 min"
 
 
-def test_the_line_of_each_attempt_begins_anew(script: Script) -> None:
+def test_each_attempt_has_a_line_of_its_own(script: Script) -> None:
     given = samples((None, 50), (1, 50), (None, 0), (2, 100))
     times = {"from": 0, "to": 20_000}
     path = "linePath(given, (each) => each[of], times, top)"

@@ -3,9 +3,8 @@ When they are done, it takes memory.
 
 use_processors.py FOLDER MIB
 
-It writes to files in FOLDER: `daemon`, what a daemon has used that nobody waits for; `memory`, once
-the memory is taken. It waits for the files `end-daemon` and `end`.
-"""
+It writes to files in FOLDER: `daemon`, what a daemon has used, for which no process waits;
+`memory`, once the memory is taken. It waits for the files `end-daemon` and `end`."""
 
 from __future__ import annotations
 
