@@ -468,7 +468,7 @@ def test_a_job_is_not_pruned_while_one_of_its_files_is_read(
 def test_less_is_sent_at_once_if_the_network_breaks_meanwhile(
     redis: RedisServer, proxy: Proxy, tmp_path: Path
 ) -> None:
-    """Otherwise a network on which a round takes longer than REDIS_TIMEOUT would break each round."""
+    """Otherwise a network that needs more than REDIS_TIMEOUT for a round would break each."""
     machine = RedisMachine(f"redis://127.0.0.1:{proxy.port}/0", str(tmp_path / "spool"))
     machine.listen(())
     machine.submit(Job(command="true"))
