@@ -104,7 +104,7 @@ def requeue(claim: Claim) -> str:
 
 @pytest.fixture
 def one_chunk_a_round(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("tailboard.machines.outbox.MAX_FILES_SENT", CHUNK)
+    monkeypatch.setattr("tailboard.machines.file_sender.MOST_SENT", CHUNK)
 
 
 def send_a_part(machine: RedisMachine, job_id: str) -> None:
@@ -156,7 +156,7 @@ def test_files_can_be_read_from_redis_once_the_job_has_ended(
 def test_many_small_files_are_read_in_several_rounds(
     machine: RedisMachine, start: Callable[..., Claim], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("tailboard.machines.outbox.FILES_TIME", 0.0)
+    monkeypatch.setattr("tailboard.machines.file_sender.READ_TIME", 0.0)
     claim = start()
     small = {b"%03d" % number: b"x" * (number % 3) for number in range(60)}
     put(claim.folder, small)
@@ -486,12 +486,12 @@ def test_less_is_sent_at_once_if_the_network_breaks_meanwhile(
             outbox.send()
         machine.relay.handle_outage(error.value)
         proxy.drops_answers.clear()
-        rooms.append(outbox.limit_of_files() // CHUNK)
+        rooms.append(outbox.files_room.limit() // CHUNK)
     assert rooms == [8, 4, 2, 1, 1, 1]
     machine.sync()
     assert contents(machine.redis, job_id) == {b"x": content}
-    outbox.slow_until = time.monotonic()
-    assert outbox.limit_of_files() == 16 * CHUNK
+    outbox.files_room.slow_until = time.monotonic()
+    assert outbox.files_room.limit() == 16 * CHUNK
     machine.close()
 
 

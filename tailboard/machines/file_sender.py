@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from typing import Literal, NamedTuple
 
@@ -10,12 +11,52 @@ from tailboard.machines.messages import SpoolEntry
 from tailboard.machines.redis_link import Command
 from tailboard.machines.relay_store import RelayStore
 
+MOST_SENT = 16 * CHUNK  # bytes of the files of all jobs sent in one round
+READ_TIME = 0.02  # seconds for reading them in one round
+SLOW_TIME = 3_600.0  # seconds for which rounds are smaller after one that the network has broken
+
 
 class FileMessage(NamedTuple):
     """A command for Redis with a part of a job's files."""
 
     kind: Literal["chunk", "listing"]
     command: Command
+
+
+class FilesRoom:
+    """How much of the files of all jobs one round can send. After a round that the network has
+    broken, rounds are smaller for SLOW_TIME: a slow network would break each."""
+
+    def __init__(self) -> None:
+        self.divisor = 1  # by which MOST_SENT is divided on a slow network
+        self.slow_until = 0.0  # on the monotonic clock, as is the next
+        self.read_until = 0.0  # when this round stops reading files
+        self.left = 0  # bytes that this round can still send
+        self.has_sent = False  # a chunk, in this round
+
+    def begin_round(self) -> None:
+        self.left, self.has_sent = self.limit(), False
+        self.read_until = time.monotonic() + READ_TIME
+
+    def limit(self) -> int:
+        """Bytes that the next round can send."""
+        if time.monotonic() >= self.slow_until:
+            self.divisor = 1
+        return max(CHUNK, MOST_SENT // self.divisor)
+
+    @property
+    def is_full(self) -> bool:
+        return self.left < CHUNK
+
+    def take_chunk(self) -> None:
+        self.left -= CHUNK
+        self.has_sent = True
+
+    def note_outage(self) -> None:
+        """This round has failed. If it had files, they were perhaps too much for the network."""
+        if self.has_sent:
+            self.divisor = min(2 * self.divisor, MOST_SENT // CHUNK)
+            self.slow_until = time.monotonic() + SLOW_TIME
 
 
 class FileSender:
@@ -42,38 +83,37 @@ class FileSender:
         self.sent = self.confirmed = 0
         self.is_packed = False
 
-    def messages(self, entry: SpoolEntry, room: int, until: float) -> Iterator[FileMessage]:
-        """The next messages: chunks of `room` bytes at most, and after the last one the listing.
-        Reads files until `until`, on the monotonic clock. OSError if the files cannot be read now:
-        call it again later."""
+    def messages(self, entry: SpoolEntry, room: FilesRoom) -> Iterator[FileMessage]:
+        """The next messages: as many chunks as have room, and after the last one the listing.
+        OSError if the files cannot be read now: call it again later."""
         if self.leaves_files:
             nothing = PackedListing([], is_complete=False, is_sent=False)
             yield self._listing(entry, nothing, 0)
             return
         try:
-            yield from self._chunks(entry, room, until)
+            yield from self._chunks(entry, room)
         except OSError:
             self._restart()
             raise
         if self.is_packed and self.packer is not None:
             yield self._listing(entry, self.packer.listing(), self.packer.size)
 
-    def _chunks(self, entry: SpoolEntry, room: int, until: float) -> Iterator[FileMessage]:
+    def _chunks(self, entry: SpoolEntry, room: FilesRoom) -> Iterator[FileMessage]:
         if self.packer is None:
-            if room < CHUNK:
+            if room.is_full:
                 return
             self.packer = FilePacker(entry.folder, self.most)
         self.packer.folder = entry.folder
-        while room >= CHUNK and not self.is_packed:
-            data = self.packer.read_chunk(until)
+        while not room.is_full and not self.is_packed:
+            data = self.packer.read_chunk(room.read_until)
             if data is None:
                 return
             self.is_packed = len(data) < CHUNK
             if not data:
                 return
+            room.take_chunk()
             yield FileMessage("chunk", self.store.put_chunk(entry, self.sent, data))
             self.sent += 1
-            room -= CHUNK
 
     def _listing(self, entry: SpoolEntry, listing: PackedListing, size: int) -> FileMessage:
         count = self.sent if listing.is_sent else 0

@@ -18,8 +18,7 @@ from tailboard.errors import (
     WrongState,
 )
 from tailboard.machines.answers import is_full
-from tailboard.machines.file_pack import CHUNK
-from tailboard.machines.file_sender import FileSender
+from tailboard.machines.file_sender import FileSender, FilesRoom
 from tailboard.machines.messages import Assignment, SpoolEntry
 from tailboard.machines.next_runs import has_next, plan_next
 from tailboard.machines.redis_link import Command
@@ -37,9 +36,6 @@ log = logging.getLogger("worker")
 
 LOG_CHUNK = 65_000  # bytes of a stream's entry; 65,536 would take a quarter more memory
 MAX_LOG_SENT = 16 * LOG_CHUNK  # bytes of a log sent in one round
-MAX_FILES_SENT = 16 * CHUNK  # bytes of the files of all jobs sent in one round
-SLOW_TIME = 3_600.0  # seconds for which rounds are smaller after one that the network has broken
-FILES_TIME = 0.02  # seconds for reading them in one round
 USAGE_INTERVAL = 60.0  # seconds until the next samples of what a job's processes use are sent
 FIRST_USAGE_INTERVAL = 5.0  # the same until the first two are sent, which show the current values
 FULL_LOG_KEPT = 4_000  # bytes that Redis gets of the log of a job that ends while Redis is full
@@ -130,10 +126,7 @@ class Outbox:
         job if they have at most so many bytes."""
         self.store, self.spool, self.errors = store, spool, errors
         self.most_files = most_files
-        self.files_divisor = 1  # by which MAX_FILES_SENT is divided on a slow network
-        self.slow_until = 0.0  # how long that lasts, on the monotonic clock
-        self.files_room = 0  # bytes of files that this round can still send
-        self.files_until = 0.0  # when it stops reading files, on the monotonic clock
+        self.files_room = FilesRoom()
         self.sent: dict[str, Sent] = {}  # by job ID: jobs that Redis shows as running here
         self.changed: set[str] = set()  # jobs to send in the next round
         self.deferred: set[str] = set()  # changed jobs that are not urgent
@@ -283,8 +276,7 @@ class Outbox:
         before it has the whole log, and receives it after the files. OSError if Redis did not
         accept something; it is sent again."""
         changed, self.changed = self.changed, set()
-        limit = self.limit_of_files()
-        self.files_room, self.files_until = limit, time.monotonic() + FILES_TIME
+        self.files_room.begin_round()
         try:
             messages = self._collect(changed)
             if not messages:
@@ -292,9 +284,7 @@ class Outbox:
             answers = self.store.send([message.command for message in messages])
         except OSError:
             self.changed |= changed
-            if self.files_room < limit:  # perhaps it was too much for the network
-                self.files_divisor = min(2 * self.files_divisor, MAX_FILES_SENT // CHUNK)
-                self.slow_until = time.monotonic() + SLOW_TIME
+            self.files_room.note_outage()
             raise
         failed = None
         for message, answer in zip(messages, answers, strict=True):
@@ -309,18 +299,12 @@ class Outbox:
         if failed is not None:
             raise failed
 
-    def limit_of_files(self) -> int:
-        """Bytes of files that the next round can send."""
-        if time.monotonic() >= self.slow_until:
-            self.files_divisor = 1
-        return max(CHUNK, MAX_FILES_SENT // self.files_divisor)
-
     def _collect(self, changed: Iterable[str]) -> Sequence[Message]:
         """The messages about the changed jobs. A job that the disk cannot read is tried again.
         StoreUnreachable if the saved command that follows a job cannot be loaded."""
         messages: list[Message] = []
         for job_id in sorted(changed, key=self._turn):
-            if self.files_room < CHUNK and self._waits_for_room(job_id):
+            if self.files_room.is_full and self._waits_for_room(job_id):
                 self.changed.add(job_id)
                 continue
             try:
@@ -427,10 +411,8 @@ class Outbox:
         without files, are in the same round."""
         if sent.files is None:
             sent.files = FileSender(self.store, self.most_files, sent.leaves_files)
-        sent.waits_for_room = self.files_room < CHUNK and entry.is_log_at(sent.offset)
-        for kind, command in sent.files.messages(entry, self.files_room, self.files_until):
-            if kind == "chunk":
-                self.files_room -= CHUNK
+        sent.waits_for_room = self.files_room.is_full and entry.is_log_at(sent.offset)
+        for kind, command in sent.files.messages(entry, self.files_room):
             yield Message(entry, kind, command)
         self.changed.add(entry.id)
 
