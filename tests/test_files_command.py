@@ -123,6 +123,28 @@ def test_all_files_are_downloaded_with_their_names(
     assert len(os.listdir(tmp_path / "there" / "reports")) == 3
 
 
+def test_a_file_that_a_list_leaves_out_is_downloaded(tailboard: Tailboard, tmp_path: Path) -> None:
+    job_id = tailboard.job_maker.ended()
+    folder_of(tailboard, job_id).mkdir()
+    names = ["x" * 250] * 20  # a path that is too long for a list
+    fd = os.open(folder_of(tailboard, job_id), os.O_RDONLY)
+    for name in names:
+        os.mkdir(name, dir_fd=fd)
+        below = os.open(name, os.O_RDONLY, dir_fd=fd)
+        os.close(fd)
+        fd = below
+    with open(os.open("file", os.O_WRONLY | os.O_CREAT, dir_fd=fd), "wb"):
+        os.close(fd)
+    path, there = "/".join([*names, "file"]), str(tmp_path / "there")
+    done = tailboard("files", job_id, path, "--get", there)
+    assert done.stderr.startswith("the job has more files")
+    assert (done.stdout, done.exit_code) == (f"{there}/{path}\n", 1)
+    done = tailboard("files", job_id, "nothing", "--get", there)
+    assert "there is no file 'nothing'" in done.stderr and done.exit_code == 1
+    done = tailboard("files", job_id, "--get", there)
+    assert done.stderr.startswith("the job has more files") and "has no files" in done.stderr
+
+
 def test_files_are_saved_on_a_file_system_without_hard_links(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -93,7 +93,10 @@ def download(job_id: str, listing: Json, path: str | None, folder: str) -> None:
     if path is not None:
         below = os.fsencode(path).rstrip(b"/")
         wanted = [each for each in wanted if each[0] == below or each[0].startswith(below + b"/")]
+        if not wanted and not listing["complete"]:  # perhaps it is a file that is not listed
+            wanted = [(below, {"kind": "file"})]
     if not wanted:
+        report_rest(listing)
         what = "no files" if path is None else f"no file at or below {path!r}"
         raise click.ClickException(printable(f"job {job_id} has {what}"))
     os.makedirs(folder, exist_ok=True)
