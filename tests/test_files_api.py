@@ -46,6 +46,7 @@ from tailboard.status import Status
 from tailboard.web import markdown
 from tailboard.web.file_archive import safe_path, unique_names
 from tailboard.web.files import render
+from tailboard.web.problems import DownloadBroken
 
 SECRET = b"root:x:0:0"  # the beginning of /etc/passwd
 SCRIPT = b"<script>parent.location = 'http://127.0.0.1:9'</script>"
@@ -673,6 +674,18 @@ def test_an_archive_of_files_that_change_meanwhile_is_valid(
     sizes = {each.filename: each.file_size for each in archive.infolist()}
     assert sizes["1-shrinks"] == 200_000 and sizes["3-grows"] >= 1 << 20
     assert len(sizes) == 2 and archive.comment == b"Files that could not be read: 2."
+
+
+def test_an_archive_ends_early_if_the_job_is_deleted(
+    folder_job: FolderJob, client: FlaskClient
+) -> None:
+    for name in ("1", "2"):
+        (folder_job.top / name).write_bytes(b"x")
+    chunks = iter(client.get(f"{folder_job.url}.zip").response)
+    next(chunks)
+    assert client.delete(folder_job.url.removesuffix("/files")).status_code == 204
+    with pytest.raises(DownloadBroken, match="was deleted"):
+        list(chunks)
 
 
 def test_an_archive_holds_a_followers_place_until_it_is_sent(

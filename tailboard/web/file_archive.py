@@ -12,7 +12,7 @@ from typing import IO, cast
 
 from flask import Response
 
-from tailboard.errors import FilesElsewhere, NotAFile, StoreError
+from tailboard.errors import FilesElsewhere, JobNotFound, NotAFile, StoreError
 from tailboard.job import Job
 from tailboard.job_files import MAX_LISTED, FileEntry, FileKind, FileListing, OpenFile, safe_name
 from tailboard.web.files import CONTENT_HEADERS, READ_BYTES
@@ -65,11 +65,14 @@ class Archive:
         yield sink.take()
 
     def _add(self, archive: zipfile.ZipFile, entry: FileEntry, name: str) -> Iterator[None]:
-        """Add a file in steps. One that has vanished, or that cannot be read, is left out."""
+        """Add a file in steps. One that has vanished, or that cannot be read, is left out.
+        DownloadBroken if the job was deleted."""
         try:
             file = self.store.open_file(self.job_id, entry.path)
         except StoreError:
             raise
+        except JobNotFound:
+            raise DownloadBroken(f"job {self.job_id} was deleted") from None
         except (OSError, NotAFile, FilesElsewhere):
             self.left_out += 1
             return
