@@ -28,7 +28,8 @@ from tailboard import intervals
 from tailboard.folder.folder_store import FolderStore
 from tailboard.folder.usage_files import UsageFile, read_usage_in
 from tailboard.job import Job
-from tailboard.run.job_processes import JobProcesses
+from tailboard.run import job_processes
+from tailboard.run.job_processes import JobProcesses, Known
 from tailboard.run.process_states import ProcessState
 from tailboard.run.running import Running
 from tailboard.run.shim import DETACHED
@@ -295,6 +296,20 @@ def test_a_process_stays_one_of_its_job_when_its_parent_has_ended(
 
 def parent_of(pid: int) -> int:
     return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
+
+
+def test_a_pid_that_was_used_again_after_a_long_pause_is_found_at_once(
+    jobs: Jobs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one = jobs.start(f"sh -c 'echo $$ > child; {WAIT}'; true", new_id())
+    [child] = pids_in(tmp_path / "child", 1)
+    for gap, is_found in ((60.0, False), (-1.0, True)):
+        monkeypatch.setattr(job_processes, "FORGET_TIME", gap)
+        jobs.find()
+        jobs.finder.known[child] = Known(0.0, new_id())  # of a job that ended before
+        jobs.finder.round = -child  # its pid is not looked at anyway
+        assert (child in jobs.find()[one]) == is_found
+    (tmp_path / "end").touch()
 
 
 def test_a_job_that_is_adopted_is_found_although_it_is_older_than_the_others(

@@ -6,6 +6,7 @@ times as long."""
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
@@ -14,6 +15,9 @@ import psutil
 from tailboard.run.process_states import NOT_OURS, ProcessState, read_owner, read_state
 
 RECHECK_ROUNDS = 12  # rounds until a process that belongs to no running job is read again
+
+
+FORGET_TIME = 60.0  # seconds without a round, after which each pid can be that of another process
 
 
 class Known(NamedTuple):
@@ -36,12 +40,16 @@ class JobProcesses:
         self.known: dict[int, Known] = {}  # by pid
         self.states: dict[int, ProcessState] = {}  # of the processes of jobs, in the last round
         self.round = 0
+        self.looked_at = 0.0  # on the monotonic clock: when the last round was
 
     def find(self, leaders: Mapping[str, int], storage: str) -> dict[str, dict[int, ProcessState]]:
         """The processes, by pid, of each of these jobs of a storage (a JOB_STORAGE). `leaders`: the
         pid of the shim of each job, by its ID. A job whose shim has ended is left out. Processes
         that are older than the shim are not the job's: an earlier attempt has left them behind."""
         self.round += 1
+        if time.monotonic() - self.looked_at > FORGET_TIME:
+            self.known.clear()
+        self.looked_at = time.monotonic()
         pids = psutil.pids()
         for pid in self.known.keys() - set(pids):
             del self.known[pid]
