@@ -125,6 +125,20 @@ def test_files_that_were_not_counted_are_measured_within_the_job(
     assert left_in(storage) == {linking}
 
 
+def test_a_job_without_journal_and_record_is_as_old_as_its_folder(storage: FolderStore) -> None:
+    job_id = put_ended(storage, days_ago(0), log_bytes=10)
+    folder = Path(storage.locate(job_id)[1])
+    (folder / "journal").unlink()
+    (folder / "job.json").unlink()
+    prune(storage, days=1)
+    assert left_in(storage) == {job_id}
+    os.utime(folder, (days_ago(2), days_ago(2)))
+    trust_clock(storage)
+    for _ in FolderStore(storage.root).prune(1, 0):
+        pass
+    assert left_in(storage) == set()
+
+
 def test_a_rule_that_changes_during_a_pass_applies_at_once(storage: FolderStore) -> None:
     save(storage, keep_runs=1)
     ids = runs(storage, 4)

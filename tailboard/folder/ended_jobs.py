@@ -86,8 +86,9 @@ class EndedJobs:
 
 
 def ended_at(folder: str) -> float:
-    """When a finished job ended: the record was the last write to its journal."""
-    for name in ("journal", "job.json"):
+    """When a finished job ended: the record was the last write to its journal. If the job has
+    removed that, and its record, the last change of its folder."""
+    for name in ("journal", "job.json", "."):
         if (changed := mtime(f"{folder}/{name}")) is not None:
             return changed
     return 0.0
