@@ -97,7 +97,7 @@ from tailboard.folder.claim import Claim
 from tailboard.folder.folder_store import FolderStore
 from tailboard.job import Job
 from tailboard.job_files import FileListing, OpenFile
-from tailboard.keep_rules import Prunable
+from tailboard.keep_rules import KeepLimits, Prunable
 from tailboard.logs import Log
 from tailboard.notices import NoticeRecord, Request
 from tailboard.notifier import Notifier
@@ -255,6 +255,9 @@ class Jobs(Protocol):
         hour, also those whose log is being read. Yields what it has found so far, after each small
         part of the work; the first call in a process reads the record of each ended job. One thread
         at a time may use it."""
+
+    def keep_limits(self) -> KeepLimits | None:
+        """The limits of the last `WorkerStore.prune`; None if no worker has pruned yet."""
 
     def waiting_for(self, job_id: str) -> str | None:
         """A job that waits for this one and has not ended; None if there is none."""

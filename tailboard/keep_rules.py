@@ -50,6 +50,13 @@ class Rules(NamedTuple):
 NO_RULES = Rules()
 
 
+class KeepLimits(NamedTuple):
+    """The limits of all jobs; 0: no limit."""
+
+    days: int  # TAILBOARD_KEEP_DAYS
+    max_bytes: int  # TAILBOARD_KEEP_BYTES
+
+
 @dataclass(frozen=True, slots=True, weakref_slot=True)
 class Origin:
     """What the rules need to know of a job's record. Many jobs share one."""

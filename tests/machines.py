@@ -14,7 +14,7 @@ from tailboard.folder.claim import Claim
 from tailboard.folder.folder_store import FolderStore
 from tailboard.job import Job
 from tailboard.job_files import FileListing, OpenFile
-from tailboard.keep_rules import Prunable
+from tailboard.keep_rules import KeepLimits, Prunable
 from tailboard.logs import Log
 from tailboard.machines.redis_machines import RedisMachines
 from tailboard.machines.relay import Relay
@@ -242,6 +242,9 @@ class RedisMachine:
     def prunable(self, days: int, max_bytes: int) -> Iterator[Collection[Prunable]]:
         self.sync()
         return self.redis.prunable(days, max_bytes)
+
+    def keep_limits(self) -> KeepLimits | None:
+        return self.redis.keep_limits()
 
     def waiting_for(self, job_id: str) -> str | None:
         self.sync()

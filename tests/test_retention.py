@@ -404,3 +404,18 @@ def test_a_job_without_limits_says_so(storage: FolderStore) -> None:
     ):
         app = create_app({"STORAGE": storage.root} | settings)
         assert retention(app, job_id) == {"delete_at": None, "reason": reason}
+
+
+def test_the_limits_of_the_worker_apply_whatever_the_api_has(
+    storage: FolderStore, app: Flask
+) -> None:
+    """Otherwise `tailboard prune` would delete jobs that the worker keeps."""
+    job_id = put_ended(storage, days_ago(40))
+    client = app.test_client()
+    assert [job["id"] for job in client.get("/prune").json["jobs"]] == [job_id]
+    prune(storage, days=400)
+    assert client.get("/prune").json["jobs"] == []
+    retention = client.get(f"/jobs/{job_id}").json["retention"]
+    assert retention["reason"] == "400 days after its end (TAILBOARD_KEEP_DAYS)"
+    prune(storage)
+    assert client.get(f"/jobs/{job_id}").json["retention"]["reason"] == "no limit applies to it"

@@ -1582,6 +1582,14 @@ def test_runs_beyond_keep_runs_are_pruned(
     assert line.startswith("retention deleted_by_age=0 deleted_by_runs=1 deleted_by_bytes=0 ")
 
 
+def test_the_limits_of_the_last_pruning_are_known(store: WorkerStore) -> None:
+    assert store.keep_limits() is None
+    prune(store, 400, 0)
+    assert store.keep_limits() == (400, 0)
+    prune(store, 0, 1 << 40)
+    assert store.keep_limits() == (0, 1 << 40)
+
+
 def test_the_last_success_and_failure_of_a_command_are_never_pruned(
     store: WorkerStore, ended: Callable[..., str], long_ago: None
 ) -> None:

@@ -65,7 +65,7 @@ from tailboard.folder.worker_files import WorkerFiles
 from tailboard.job import RECORD, VERSION, IfBusy, Job
 from tailboard.journal import Attempt, Outcome
 from tailboard.judge import Verdict, delay_before_start
-from tailboard.keep_rules import Prunable
+from tailboard.keep_rules import KeepLimits, Prunable
 from tailboard.notices import Kind, Request
 from tailboard.notifier import Notifier
 from tailboard.order import RunningJob
@@ -456,6 +456,9 @@ class FolderStore(JobFolders):
     def prunable(self, days: int, max_bytes: int) -> Iterator[Collection[Prunable]]:
         facts = self._pruning.facts_of_reader(days, max_bytes)
         return dry_run(lambda: self._pruning.scan(measures_logs=True), facts, trims=True)
+
+    def keep_limits(self) -> KeepLimits | None:
+        return self._pruning.limits()
 
     def waiting_for(self, job_id: str) -> str | None:
         return self._pruning.awaited.waiting().get(job_id)

@@ -16,8 +16,8 @@ from tailboard.folder.audit_files import AuditFiles
 from tailboard.folder.awaited import AwaitedJobs
 from tailboard.folder.ended_jobs import EndedJobs
 from tailboard.folder.job_folders import JobFolders
-from tailboard.folder.retention import Retention, Tally, is_being_read
-from tailboard.keep_rules import DAY, EndedJob, Facts, Prunable
+from tailboard.folder.retention import Retention, Tally, is_being_read, limits_in
+from tailboard.keep_rules import DAY, EndedJob, Facts, KeepLimits, Prunable
 from tailboard.log_limit import trim_ended_log
 from tailboard.prune_pass import Deletion, PrunePass, Pruner, Scan
 from tailboard.saved_rules import SavedRules
@@ -46,6 +46,7 @@ class Pruning:
         try:
             now = time.time()
             retention = Retention.read(ledger, self._folders.boot, now)
+            retention.days, retention.max_bytes = days, max_bytes
             trusts_clock = retention.believes_clock()
             retention.write(ledger)
             yield from self.awaited.refresh()
@@ -70,6 +71,12 @@ class Pruning:
             trusts_clock = Retention.parse(content, self._folders.boot, now).believes_clock()
         self.awaited.waiting()
         return self._facts(now, days, max_bytes, trusts_clock)
+
+    def limits(self) -> KeepLimits | None:
+        """See `Jobs.keep_limits`, the contract."""
+        with suppress(OSError):
+            return limits_in(read_small(f"{self._folders.root}/retention"))
+        return None
 
     def _facts(self, now: float, days: int, max_bytes: int, trusts_clock: bool) -> Facts:
         waiting = self.awaited.waiting()

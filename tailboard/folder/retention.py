@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, fields
 from typing import Self
 
 from tailboard.files import read_descriptor
-from tailboard.keep_rules import Bound, Prunable
+from tailboard.keep_rules import Bound, KeepLimits, Prunable
 from tailboard.logs import lock_log
 from tailboard.values import RESOURCE_ERRNOS, finite_number, known_fields, whole_number
 
@@ -36,6 +36,8 @@ class Retention:
     agreed_since: float  # on the monotonic clock, as is the next
     hour_began: float
     deleted: int = 0  # since then
+    days: int | None = None  # the limits of the last pass, see KeepLimits
+    max_bytes: int | None = None
 
     @classmethod
     def read(cls, ledger: int, boot: str, wall_clock: float) -> Self:
@@ -94,6 +96,17 @@ class Retention:
 
     def _hour_is_over(self) -> bool:
         return time.monotonic() - self.hour_began >= CLOCK_TRIAL
+
+
+def limits_in(content: bytes) -> KeepLimits | None:
+    """The limits of the last pass in the content of the file `retention`; None if it has none."""
+    try:
+        record = json.loads(content)
+        most = 1 << 62
+        days, max_bytes = (whole_number(record[name], 0, most) for name in KeepLimits._fields)
+    except (ValueError, TypeError, KeyError, RecursionError):
+        return None
+    return KeepLimits(days, max_bytes)
 
 
 @dataclass(slots=True)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Collection, Iterator
 
-from tailboard.folder.retention import CLOCK_TOLERANCE, Retention, Tally
-from tailboard.keep_rules import EndedJob, Facts, Prunable
+from tailboard.folder.retention import CLOCK_TOLERANCE, Retention, Tally, limits_in
+from tailboard.keep_rules import EndedJob, Facts, KeepLimits, Prunable
+from tailboard.machines.answers import none_if_damaged
 from tailboard.machines.redis_ended import RedisAwaited, RedisEnded
 from tailboard.machines.redis_jobs import RedisJobs
 from tailboard.machines.redis_saved import RedisSaved
@@ -27,6 +29,8 @@ class RedisPruning:
         self, retention: Retention, days: int, max_bytes: int, trusts_clock: bool
     ) -> Iterator[None]:
         """See `RelayStore.prune`, the contract."""
+        limits = json.dumps(KeepLimits(days, max_bytes)._asdict())
+        self.link.ask(("SET", self.link.key("keep-limits"), limits))
         yield from self.awaited.refresh()
         facts = self._facts(days, max_bytes, trusts_clock)
         allowance = retention.allowance(sum(self._jobs.finished_totals().values()))
@@ -34,6 +38,11 @@ class RedisPruning:
         steps = PrunePass(pruner, facts, allowance)
         yield from steps.run()
         pruner.tally.write_log(steps.kept)
+
+    def limits(self) -> KeepLimits | None:
+        """See `Jobs.keep_limits`, the contract."""
+        (answer,) = self.link.try_all([("GET", self.link.key("keep-limits"))])
+        return limits_in(none_if_damaged(answer) or b"")
 
     def prunable(self, days: int, max_bytes: int) -> Iterator[Collection[Prunable]]:
         """See `Jobs.prunable`. Only the workers know whether the clock of Redis can be trusted, so

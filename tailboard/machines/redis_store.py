@@ -23,7 +23,7 @@ from tailboard.errors import (
 from tailboard.folder.folder_store import SECRET_BYTES
 from tailboard.folder.secret_params import NO_SHARED_KEY
 from tailboard.job import Job, encode_record
-from tailboard.keep_rules import Prunable
+from tailboard.keep_rules import KeepLimits, Prunable
 from tailboard.keys import check_request, earlier_key, hash_key, is_same_run
 from tailboard.machines.answers import (
     ended_line,
@@ -198,6 +198,9 @@ class RedisStore(RedisJobs):
 
     def prunable(self, days: int, max_bytes: int) -> Iterator[Collection[Prunable]]:
         return self.pruning.prunable(days, max_bytes)
+
+    def keep_limits(self) -> KeepLimits | None:
+        return self.pruning.limits()
 
     def waiting_for(self, job_id: str) -> str | None:
         return self.pruning.awaited.waiting_for(job_id)

@@ -47,15 +47,17 @@ class JobRetention:
         if kept is not None:
             return {"delete_at": None, "reason": kept}
         delete_at, reasons = None, []
-        if days := days_kept(self.rules, state().settings.keep_days):
+        limits = state().prune_search.limits()
+        if days := days_kept(self.rules, limits.days):
             delete_at = self._time_after(days)
             reasons.append(
                 f"{days} {'day' if days == 1 else 'days'} after its end ({self._rule()})"
             )
         if self.rules.keep_runs is not None:
             reasons.append(self._runs_left(self.rules.keep_runs))
-        if most := state().settings.keep_bytes:
-            reasons.append(f"when the logs and files of all jobs exceed {most:,} bytes")
+        if limits.max_bytes:
+            most = f"{limits.max_bytes:,} bytes"
+            reasons.append(f"when the logs and files of all jobs exceed {most}")
         reason = " or ".join(reasons) or "no limit applies to it"
         return {"delete_at": delete_at, "reason": reason}
 
