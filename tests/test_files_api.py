@@ -654,6 +654,12 @@ def test_names_in_an_archive_are_unique_and_harmless(names: set[str]) -> None:
     assert not above & set(found)
 
 
+def test_long_names_that_become_the_same_stay_short_and_differ() -> None:
+    names = [b"n" * 254 + end for end in (b"\xfe", b"\xff")]
+    found = unique_names([FileEntry(name, FileKind.FILE, 0, 0) for name in names])
+    assert found == ["n" * 254 + "_", "2_" + "n" * 253]
+
+
 def test_an_archive_of_files_that_change_meanwhile_is_valid(
     folder_job: FolderJob, client: FlaskClient
 ) -> None:

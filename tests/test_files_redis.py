@@ -24,6 +24,7 @@ from tailboard.job_files import FileKind
 from tailboard.journal import Outcome
 from tailboard.machines import file_pack
 from tailboard.machines.file_pack import CHUNK, PackedListing, decode_listing
+from tailboard.machines.reader_lease import READER_LEASE
 from tailboard.machines.redis_machines import RedisMachines
 from tailboard.status import Status
 from tailboard.usage import USAGE_RECORD, UsageSample
@@ -170,7 +171,7 @@ def test_many_small_files_are_read_in_several_rounds(
 
 
 def test_only_the_chunks_that_are_needed_are_read(
-    machine: RedisMachine, start: Callable[..., Claim]
+    machine: RedisMachine, start: Callable[..., Claim], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     claim = start()
     content = os.urandom(5 * CHUNK)
@@ -184,6 +185,26 @@ def test_only_the_chunks_that_are_needed_are_read(
         with pytest.raises(OSError, match="part of its files is missing"):
             file.read(2 * CHUNK - 105, 101)
         assert file.read(5 * CHUNK, 10) == b""
+        monkeypatch.setattr("tailboard.machines.redis_files.CHUNKS_AT_ONCE", 1)
+        assert file.read(CHUNK - 5, 9 * CHUNK) == content[CHUNK - 5 :][:CHUNK], "in few parts"
+
+
+def test_few_listings_are_remembered_and_only_the_newest_of_a_job(
+    machine: RedisMachine, start: Callable[..., Claim], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tailboard.machines.redis_files.LISTINGS_KEPT", 1)
+    ids = []
+    for content in (b"one", b"two"):
+        claim = start()
+        put(claim.folder, {b"a": content})
+        ids.append(finish(claim))
+    machine.sync()
+    assert [contents(machine.redis, each)[b"a"] for each in ids] == [b"one", b"two"]
+    assert machine.redis.files.loaded.keys() == {ids[1]}
+    (Path(machine.spool.locate(ids[1])[1]) / "files/a").write_bytes(b"other")
+    machine.redis.link.client.flushall()  # then they are sent again
+    machine.sync()
+    assert contents(machine.redis, ids[1]) == {b"a": b"other"}
 
 
 def test_a_job_without_files_costs_nothing_in_redis(
@@ -459,6 +480,11 @@ def test_a_job_is_not_pruned_while_one_of_its_files_is_read(
         for _ in machine.prune(0, 1):
             pass
         assert file.read(0, 9) == b"hello\n"
+        link, key = machine.redis.link, machine.redis.link.key(f"reading:{job_id}")
+        link.ask(("EXPIRE", key, 1))
+        file.lease.renewed_at -= READER_LEASE  # type: ignore[attr-defined]
+        file.read(0, 1)
+        assert link.ask(("TTL", key))[0] > 1, "a reader renews it"
     for _ in machine.prune(0, 1):
         pass
     with pytest.raises(JobNotFound):

@@ -1300,8 +1300,9 @@ def write_samples(folder: str, count: int) -> list[UsageSample]:
 
 
 def test_the_files_of_an_ended_job_are_listed_by_path(store: WorkerStore, with_files: str) -> None:
-    listing = store.list_files(with_files)
+    listing, job = store.list_files(with_files), store.get(with_files)
     assert listing.is_complete and listing.elsewhere is None
+    assert job.files_count == 3 and (job.files_bytes or 0) >= 256_006
     assert [(e.path, e.kind, e.size) for e in listing.entries] == [
         (b"a b.txt", FileKind.FILE, 6),
         (b"empty", FileKind.FILE, 0),
