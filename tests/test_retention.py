@@ -23,6 +23,7 @@ from tailboard.folder.folder_store import FolderStore
 from tailboard.job import Job
 from tailboard.saved_command import SavedCommand
 from tailboard.status import Status
+from tailboard.values import BLOCK
 
 
 @pytest.fixture
@@ -282,6 +283,14 @@ def test_the_api_lists_what_exceeds_its_own_limit_of_bytes(storage: FolderStore)
     job_id = put_ended(storage, days_ago(1), log_bytes=100_000, files_bytes=100_000)
     (job,) = app.test_client().get("/prune").get_json()["jobs"]
     assert (job["id"], job["reason"]) == (job_id, "the logs and files are above 65,536 bytes")
+
+
+def test_a_log_that_is_trimmed_first_makes_room_in_the_list_too(storage: FolderStore) -> None:
+    put_ended(storage, days_ago(2), log_bytes=10 * BLOCK)
+    put_ended(storage, days_ago(3), log_bytes=BLOCK)
+    assert not [*storage.prunable(0, 3 * BLOCK)][-1]
+    prune(storage, max_bytes=3 * BLOCK)
+    assert len(left_in(storage)) == 2
 
 
 def test_a_list_of_the_api_continues_where_it_stopped(

@@ -14,8 +14,8 @@ from past_jobs import prune as prune_folder
 
 from tailboard.folder.folder_store import FolderStore
 from tailboard.job import Job
-from tailboard.keep_rules import Bound, EndedJob, Facts, Origin, Rules
-from tailboard.prune_pass import DryRun, PrunePass, dry_run
+from tailboard.keep_rules import Bound, EndedJob, Facts, Origin, Prunable, Rules
+from tailboard.prune_pass import Deletion, DryRun, PrunePass, dry_run
 from tailboard.saved_command import SavedCommand
 from tailboard.status import FINISHED, Status
 from tailboard.values import first_id
@@ -180,6 +180,25 @@ def test_the_limit_per_hour_lets_the_oldest_be_deleted(
     list(PrunePass(pruner, facts, most).run())
     deleted = [each.job.id for each in pruner.found.values() if each.bound != "bytes"]
     assert deleted == sorted(due)[:most]
+
+
+class InUse(DryRun):
+    """Does not delete the job A, which is being read."""
+
+    def delete(self, found: Prunable) -> Deletion:
+        return (yield from super().delete(found)) if found.job.id != "A" else False
+
+
+def test_a_job_that_cannot_be_deleted_takes_its_room() -> None:
+    origin = Origin("make", None, Rules())
+    jobs = [
+        EndedJob(name, Status.SUCCEEDED, NOW - DAY, origin, size * UNIT, 0)
+        for name, size in (("C", 3), ("B", 1), ("A", 11), ("0", 6))
+    ]
+    facts = Facts(NOW, 0, 10 * UNIT, True, {}, {})
+    pruner = InUse(lambda: iter(jobs), trims=False)
+    list(PrunePass(pruner, facts, 100).run())
+    assert pruner.found.keys() == {"0"}
 
 
 # --- A real folder --------------------------------------------------------------------------------
