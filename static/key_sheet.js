@@ -8,10 +8,22 @@ const MOST_KEYS = 3; // of one row; of more, only the first and the last are sho
 
 /** Fills and opens the dialog of the sheet. */
 export function showKeySheet(dialog) {
+  fill(dialog);
+  dialog.showModal();
+}
+
+/** Fills it again if it is open: parts of the page that have been loaded since, and a change of the
+    visitor's role, add and remove keys. */
+export function updateKeySheet(dialog) {
+  if (dialog.open) {
+    fill(dialog);
+  }
+}
+
+function fill(dialog) {
   const groups = shortcutGroups().map(([name, members]) => groupHtml(name, members));
   setHtml(dialog.querySelector(".key-groups"), groups.join(""));
   dialog.querySelector(".keys-off").hidden = areSingleKeysOn();
-  dialog.showModal();
 }
 
 function groupHtml(name, members) {

@@ -9,7 +9,7 @@ import { closeWhenRemoved, opensElsewhere, setHtml } from "./dom.js";
 import { escapeHtml } from "./format.js";
 import { HeaderStatus } from "./header_status.js";
 import { adaptKeyHints } from "./key_names.js";
-import { showKeySheet } from "./key_sheet.js";
+import { showKeySheet, updateKeySheet } from "./key_sheet.js";
 import { clearSearch, searchLogs } from "./log_search.js";
 import { MenuSettings } from "./menu_settings.js";
 import { Notices } from "./notices.js";
@@ -92,6 +92,7 @@ class PageHeader {
     this.drawMenu(data);
     this.account.draw(data.me);
     this.queues.drawPaused(data.paused);
+    updateKeySheet(this.find("shortcuts"));
     this.takeAnswer(data.answer);
   }
 

@@ -347,6 +347,10 @@ def test_access_lists_what_each_route_requires(typed: Typed) -> None:
         "GET     /jobs/{job_id}/logs              read  ticket or token",
         "GET     /jobs/{job_id}/explain           read  ticket for all logs, or token",
         "GET     /jobs/{job_id}/diff              read  ticket for all logs, or token",
+        "GET     /jobs/{job_id}/usage             read  ticket or token",
+        "GET     /jobs/{job_id}/files             read  ticket or token",
+        "GET     /jobs/{job_id}/files/{path}      read  ticket or token",
+        "GET     /jobs/{job_id}/files.zip         read  ticket or token",
         "POST    /sessions                        read  token, not a session key",
         "GET     /healthz                         -     nobody is asked",
     ]
