@@ -180,7 +180,7 @@ JOB_OPERATIONS: dict[tuple[str, str], Operation] = {
         summary="List the jobs that would be deleted now",
         answers={"200": "Prunable"},
         description=(
-            "The ended jobs that the worker will delete, by the settings of the API and the rules "
+            "The ended jobs that the worker will delete, by its settings and the rules "
             "of jobs and saved commands, the oldest first. This deletes nothing: send one request "
             "per job. If `complete` is false, repeat the request: the search continues."
         ),
