@@ -286,11 +286,13 @@ def test_the_api_lists_what_exceeds_its_own_limit_of_bytes(storage: FolderStore)
 
 
 def test_a_log_that_is_trimmed_first_makes_room_in_the_list_too(storage: FolderStore) -> None:
-    put_ended(storage, days_ago(2), log_bytes=10 * BLOCK)
-    put_ended(storage, days_ago(3), log_bytes=BLOCK)
-    assert not [*storage.prunable(0, 3 * BLOCK)][-1]
+    trimmed = put_ended(storage, days_ago(2), log_bytes=10 * BLOCK)
+    small = put_ended(storage, days_ago(3), log_bytes=BLOCK)
+    large = put_ended(storage, days_ago(4), files_bytes=3 * BLOCK)
+    *_, found = storage.prunable(0, 3 * BLOCK)
+    assert [each.job.id for each in found] == [large]
     prune(storage, max_bytes=3 * BLOCK)
-    assert len(left_in(storage)) == 2
+    assert left_in(storage) == {trimmed, small}
 
 
 def test_a_list_of_the_api_continues_where_it_stopped(
