@@ -57,6 +57,7 @@
 --   heard            a sorted set of spools; the score is the time of the last report
 --   machines         a hash: the workers of each spool
 --   roots            a hash: the path of each spool's folder on its machine
+--   keep-limits      the limits of the last pass of retention, as JSON, see KeepLimits
 --   restoring        a sorted set of the machines that are restoring what an older state of Redis
 --                    lacks; the score is the time when that began. Meanwhile no jobs are taken
 --   rolled-back      when Redis was last found to have returned to an older state
