@@ -25,26 +25,29 @@ const OF_HEAD = 2; // elements
 const USELESS = "link, iframe, frame, object, embed, base, script, meta, set, animate";
 const LINKS = ":not(base, image, feImage)[*|href]"; // an SVG's images are subject to the policy
 const MOST_ROUNDS = 5;
+const PIECE = 1 << 14; // characters that are parsed at a time
+const SLICE = 30; // milliseconds until the page can do something else
+const MOST_TIME = 5000; // milliseconds for a document: 100,000 tags that nothing closes take longer
 
 /** A frame with an HTML document. Only its links to its own sections work: a click with the middle
     button opens any other in a new tab, which neither sandbox nor policy can prevent. FileProblem if
-    the document changes each time that it is parsed. */
-export function makeFrame(html, title) {
+    the document takes too long, or changes each time that it is parsed. */
+export async function makeFrame(html, title) {
   const frame = document.createElement("iframe");
   frame.setAttribute("sandbox", "");
   frame.referrerPolicy = "no-referrer";
   frame.title = title;
-  frame.srcdoc = HEAD + cleanHtml(html);
+  frame.srcdoc = HEAD + (await cleanHtml(html));
   return frame;
 }
 
 /** The document without what is useless. The text of a cleaned document can have other elements when
     it is parsed again (`<form>` within `<form>` does), so only a text is returned whose document has
     nothing to clean: the frame parses the same text in the same way. */
-function cleanHtml(html) {
+async function cleanHtml(html) {
   let text = html;
   for (let round = 0; round < MOST_ROUNDS; round += 1) {
-    const root = parse(HEAD + text);
+    const root = await parse(HEAD + text);
     if (!clean(root)) {
       return text;
     }
@@ -56,10 +59,26 @@ function cleanHtml(html) {
   throw new FileProblem("The page cannot make this document safe. Download it to see it.");
 }
 
-/** The element `html`. Nothing runs or is loaded. A document's own properties, such as `head`, can
-    be replaced by elements that have these names. */
-function parse(text) {
-  const parsed = new DOMParser().parseFromString(text, "text/html");
+/** The element `html` of a document in which nothing runs or is loaded. */
+async function parse(text) {
+  const parsed = document.implementation.createHTMLDocument("");
+  let began = performance.now();
+  let time = 0;
+  parsed.open();
+  for (let place = 0; place < text.length; place += PIECE) {
+    parsed.write(text.slice(place, place + PIECE));
+    const took = performance.now() - began;
+    if (time + took > MOST_TIME) {
+      throw new FileProblem("This document takes too long to show. Download it to see it.");
+    }
+    if (took > SLICE) {
+      time += took;
+      await new Promise((resolve) => setTimeout(resolve));
+      began = performance.now();
+    }
+  }
+  parsed.close();
+  // Elements can replace the properties of a document that have their names, such as `head`.
   return document.createTreeWalker(parsed, NodeFilter.SHOW_ELEMENT).nextNode();
 }
 
@@ -103,7 +122,7 @@ export async function makeSvgFrame(bytes, title) {
   const style =
     "body { margin: 0; min-height: 100vh; display: grid; place-items: center } " +
     "img { max-width: 100vw; max-height: 100vh }";
-  return makeFrame(`<style>${style}</style><img alt="" src="${url}">`, title);
+  return await makeFrame(`<style>${style}</style><img alt="" src="${url}">`, title);
 }
 
 function dataUrl(blob) {

@@ -83,13 +83,14 @@ async function drawMarkdown(read, entry) {
     return drawText(read, entry); // the API renders no more than that
   }
   const { bytes } = await read(PAGE_BYTES, { render: 1 });
-  const node = makeFrame(decodeHtml(bytes), baseName(entry.path));
+  const node = await makeFrame(decodeHtml(bytes), baseName(entry.path));
   node.className = "file-frame rendered";
   return { node };
 }
 
 async function drawHtml(read, entry) {
-  const node = makeFrame(decodeHtml(await readWhole(read, PAGE_BYTES)), baseName(entry.path));
+  const html = decodeHtml(await readWhole(read, PAGE_BYTES));
+  const node = await makeFrame(html, baseName(entry.path));
   node.className = "file-frame";
   return { node, said: NO_SCRIPTS };
 }

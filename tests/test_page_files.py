@@ -422,6 +422,21 @@ def test_a_hostile_document_requests_and_reads_nothing(
         check_frame(page, frame)
 
 
+def test_a_document_that_takes_too_long_is_not_shown(
+    site: Site, page: Page, tmp_path: Path
+) -> None:
+    """200,000 tags that nothing closes would stop the page for minutes. Here each piece seems to
+    take a second."""
+    job = job_with_files(site, tmp_path / "source", "nested", {"a.html": "<b>" * 50_000})
+    visit(page, address(site, job))
+    page.evaluate("let time = 0; performance.now = () => (time += 1000)")
+    file_list(page).get_by_role("link", name="a.html").click()
+    expect(file_view(page).locator(".file-said")).to_have_text(
+        "This document takes too long to show. Download it to see it."
+    )
+    expect(file_view(page).locator("iframe")).to_have_count(0)
+
+
 def check_frame(page: Page, frame: Frame) -> None:
     """Its scripts have not run; it has no ticket, no rights, and has led nowhere."""
     assert frame.url.partition("#")[0] == "about:srcdoc"
