@@ -11,9 +11,23 @@ const JSON_TOKEN = /"[^"\\]*(?:\\.[^"\\]*)*"|[[{]\s*[\]}]|[[\]{},:]|[^\s[\]{},:"
 /** The text in these bytes; U+FFFD for what is not text. If `isCut`, more bytes follow in the file,
     and half a character at the end is left out. */
 export function decodeText(bytes, isCut) {
-  const name = { "255,254": "utf-16le", "254,255": "utf-16be" }[String(bytes.slice(0, 2))];
-  const text = new TextDecoder(name ?? "utf-8").decode(bytes, { stream: isCut });
+  const text = new TextDecoder(unicodeName(bytes)).decode(bytes, { stream: isCut });
   return text.replaceAll("\0", "\ufffd");
+}
+
+/** The same for a table, { text, isWindows }. Excel writes CSV in the encoding of Windows. */
+export function decodeTable(bytes, isCut) {
+  try {
+    new TextDecoder(unicodeName(bytes), { fatal: true }).decode(bytes, { stream: isCut });
+    return { text: decodeText(bytes, isCut), isWindows: false };
+  } catch {
+    return { text: new TextDecoder("windows-1252").decode(bytes), isWindows: true };
+  }
+}
+
+/** The encoding that a byte order mark declares; UTF-8 without one. */
+function unicodeName(bytes) {
+  return { "255,254": "utf-16le", "254,255": "utf-16be" }[String(bytes.slice(0, 2))] ?? "utf-8";
 }
 
 /** The text of an HTML file, whose encoding it may declare itself. */
@@ -21,7 +35,7 @@ export function decodeHtml(bytes) {
   const start = new TextDecoder("latin1").decode(bytes.slice(0, 1024));
   const [, name] = /<meta[^>]*?charset\s*=\s*["']?\s*([\w-]+)/i.exec(start) ?? [];
   try {
-    return new TextDecoder(name ?? "utf-8").decode(bytes);
+    return new TextDecoder(name ?? unicodeName(bytes)).decode(bytes);
   } catch {
     return new TextDecoder().decode(bytes); // there is no encoding with this name
   }

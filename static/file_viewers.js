@@ -5,13 +5,22 @@ import { makeFrame, makeSvgFrame } from "./file_frame.js";
 import { baseName, imageType, visibleName } from "./file_names.js";
 import { FileProblem, fetchBytes } from "./file_source.js";
 import { makeTable } from "./file_table.js";
-import { decodeHtml, decodeText, indentJson, parseTable, TABLE_COLUMNS } from "./file_text.js";
+import {
+  decodeHtml,
+  decodeTable,
+  decodeText,
+  indentJson,
+  parseTable,
+  TABLE_COLUMNS,
+} from "./file_text.js";
 import { formatBytes, formatCount } from "./format.js";
 
 const TEXT_BYTES = 1 << 20; // of text, tables, JSON and Markdown
 const PAGE_BYTES = 8 << 20; // of HTML and SVG
 const IMAGE_BYTES = 64 << 20;
 const NO_SCRIPTS = "Shown without its scripts. Download it to see all of it.";
+const ALONE =
+  "Shown without its scripts and without other files. Download it, or all files, to see all of it.";
 const VIEWERS = {
   image: drawImage,
   svg: drawSvg,
@@ -54,7 +63,7 @@ function cutText(isCut, size) {
 
 async function drawTable(read, { size }) {
   const { bytes, isCut } = await read(TEXT_BYTES);
-  const text = decodeText(bytes, isCut);
+  const { text, isWindows } = decodeTable(bytes, isCut);
   const { rows, hasMoreRows, hasMoreColumns } = parseTable(text, isCut);
   if (rows.length === 0) {
     return textShown(text, cutText(isCut, size)); // its first row is longer than what was read
@@ -64,8 +73,9 @@ async function drawTable(read, { size }) {
     hasMoreColumns ? `the first ${TABLE_COLUMNS} columns` : "",
   ].filter(Boolean);
   const words = parts.join(" and ");
-  const said = words && `T${words.slice(1)}. Download it to see all of it.`;
-  return { node: makeTable(rows), said };
+  const cut = words && `T${words.slice(1)}. Download it to see all of it.`;
+  const said = [isWindows ? "Not UTF-8, so it is read as Windows-1252." : "", cut];
+  return { node: makeTable(rows), said: said.filter(Boolean).join(" ") };
 }
 
 async function drawJson(read, { size }) {
@@ -92,7 +102,7 @@ async function drawHtml(read, entry) {
   const html = decodeHtml(await readWhole(read, PAGE_BYTES));
   const node = await makeFrame(html, baseName(entry.path));
   node.className = "file-frame";
-  return { node, said: NO_SCRIPTS };
+  return { node, said: ALONE };
 }
 
 async function drawSvg(read, entry) {

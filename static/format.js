@@ -109,7 +109,7 @@ export function formatCount(number) {
 }
 
 export function formatBytes(bytes) {
-  const units = ["bytes", "KiB", "MiB", "GiB", "TiB"];
+  const units = [bytes === 1 ? "byte" : "bytes", "KiB", "MiB", "GiB", "TiB"];
   let unit = 0;
   let amount = bytes;
   while (amount >= 1024 && unit < units.length - 1) {

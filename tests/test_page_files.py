@@ -203,7 +203,11 @@ def test_each_kind_of_file_opens_beside_the_log(site: Site, report: Job, page: P
     assert size and (size["width"], size["height"]) == (40, 30)
     open_file("readme.md", "")
     expect(view.frame_locator("iframe").locator("strong")).to_have_text("bold")
-    open_file("report.html", "Shown without its scripts. Download it to see all of it.")
+    open_file(
+        "report.html",
+        "Shown without its scripts and without other files. "
+        "Download it, or all files, to see all of it.",
+    )
     expect(view.frame_locator("iframe").locator("h1")).to_have_css("color", "rgb(1, 2, 3)")
     check_with_axe(page)
     open_file("result.json", "")

@@ -1536,9 +1536,20 @@ def test_bytes_that_are_not_text_are_replaced(script: Script) -> None:
     assert script(decode, bytes=[97, 0xC3], isCut=True) == "a"
     assert script(decode, bytes=[255, 254, 97, 0], isCut=False) == "a"  # UTF-16
     html = "decodeHtml(new Uint8Array(bytes))"
+    assert script(html, bytes=[255, 254, 97, 0]) == "a"
     latin = list(b'<meta charset="iso-8859-1">\xe9')
     assert script(html, bytes=latin) == '<meta charset="iso-8859-1">é'
     assert script(html, bytes=list(b"<meta charset=nonsense>\xe9")).endswith("\ufffd")
+
+
+def test_a_table_is_unicode_or_in_the_encoding_of_windows(script: Script) -> None:
+    decode = "decodeTable(new Uint8Array(bytes), isCut)"
+    windows = {"text": "Müller; 3 €", "isWindows": True}
+    assert script(decode, bytes=list("Müller; 3 €".encode("cp1252")), isCut=False) == windows
+    cut = list("Mü".encode()[:-1])
+    assert script(decode, bytes=cut, isCut=True) == {"text": "M", "isWindows": False}
+    utf16 = [255, 254, *"ü".encode("utf-16le")]
+    assert script(decode, bytes=utf16, isCut=False) == {"text": "ü", "isWindows": False}
 
 
 # --- Notifications --------------------------------------------------------------------------------
