@@ -158,7 +158,8 @@ class Supervisor:
         drop_params_if_started(claim.folder, job, claim.attempt.number)
         limit = self._log_limit(job)
         if not claim.sample_and_trim(limit) and not entry.kill_at:
-            setting = "its log_max_bytes" if job.log_max_bytes else "TAILBOARD_LOG_MAX_BYTES"
+            is_own = limit == job.log_max_bytes
+            setting = "its log_max_bytes" if is_own else "TAILBOARD_LOG_MAX_BYTES"
             self._stop_job(entry, Status.FAILED, NO_HOLES_REASON.format(setting, limit))
         if self.files_meter.is_exceeded(job.id) and not entry.kill_at:
             reason = FILES_REASON.format(self.files_meter.limit)
