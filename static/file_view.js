@@ -41,8 +41,13 @@ export class FileView {
     on("wrap", "change", () => this.drawWrap());
   }
 
+  /** Also reads the file that is shown again: the job can have changed it, or the API was away. */
   open(file) {
+    if (file === this.file) {
+      this.forget();
+    }
     page.go({ file, compare: "" });
+    this.update();
     this.find("file-title").focus();
   }
 

@@ -277,6 +277,9 @@ def test_a_file_that_changes_after_it_was_listed_is_one_sentence(
     link.click()
     said = file_view(page).locator(".file-said")
     expect(said).to_have_text("This file no longer exists.")
+    (folder / "b.txt").write_text("once more")
+    link.click()  # reads it again
+    expect(file_view(page).locator("pre")).to_have_text("once more")
     (folder / "a.txt").unlink()
     (folder / "a.txt").symlink_to("/etc/passwd")
     page.keyboard.press("ArrowLeft")
