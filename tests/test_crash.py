@@ -478,7 +478,7 @@ def test_a_submit_creates_all_files_before_it_syncs(tmp_path: Path, processes: P
     steps = case.die_at(0, "submit", str(case.folder), "", "true")
     (job,), _ = case.storage.list()
     calls = [step.split()[0] for step in steps if f" {job.id}/" in step]
-    assert calls == ["open", "close", "open", "close", "open", "fsync"]
+    assert calls == ["open", "close", "open", "close", "mkdir", "open", "fsync"]
 
 
 @pytest.mark.timeout(600)

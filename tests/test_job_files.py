@@ -138,6 +138,15 @@ def test_a_job_that_is_cancelled_while_it_waits_for_its_retry_has_its_files(
     assert kept(storage, job) == {"a": "a\n"}
 
 
+def test_a_job_that_never_starts_leaves_no_folder_for_files(storage: FolderStore) -> None:
+    job = storage.submit(Job(command="true"))
+    folder = Path(storage.locate(job.id)[1])
+    assert stat.S_IMODE((folder / "files").stat().st_mode) == 0o700  # the worker need not make it
+    storage.cancel(job.id, "not needed")
+    assert storage.get(job.id).files_count == 0
+    assert not Path(storage.locate(job.id)[1], "files").exists()
+
+
 def test_a_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:
     (tmp_path / "job").touch()
     with pytest.raises(

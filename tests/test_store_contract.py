@@ -1374,6 +1374,8 @@ def test_a_job_that_replaces_its_folder_of_files_has_none(
     job = store.submit(Job(command="true"))
     with claim() as held:
         path = f"{held.folder}/files"
+        if os.path.isdir(path):
+            os.rmdir(path)
         if what == "link":
             os.symlink("/etc", path)
         elif what == "fifo":

@@ -168,6 +168,9 @@ class FolderStore(JobFolders):
             os.mkdir(draft, mode=0o700)
             make_empty(f"{draft}/journal")
             make_empty(f"{draft}/times")
+            # On ext4, the first new name after an fsync waits for the journal. If the worker made
+            # this folder, it would run a quarter fewer jobs per second.
+            os.mkdir(f"{draft}/files", mode=0o700)
             seal_params(self.root, draft, job.secret_values)
             # Write job.json last: on ext4 its fsync also writes the names in the folder, which
             # leaves the next fsync little to do.
