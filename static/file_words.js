@@ -3,18 +3,16 @@
 import { addressOfFile, countText, describeEntry, viewOf, visibleName } from "./file_names.js";
 import { escapeHtml, formatBytes, formatClock, formatCount } from "./format.js";
 
-const FEW = 6; // files that fit into one line
-
-/** `shown`: the `entries`, whether they are complete, whether the list `isOpen`, and how many files
-    it then shows at `most`. `context` has link(entry) for the page and fileUrl(path, parameters) for
+/** `shown`: the `entries`, whether they are complete, how many files a `line` can show, whether the
+    list of more files `isOpen`, and how many it then shows at `most`. `context` has link(entry) for the page and fileUrl(path, parameters) for
     the API. */
-export function filesHtml({ entries, isComplete, isOpen, most }, context) {
+export function filesHtml({ entries, isComplete, line, isOpen, most }, context) {
   const { problem } = context;
   const note = problem ? `<p class="files-problem">${escapeHtml(problem)}</p>` : "";
   if (entries.length === 0) {
     return note;
   }
-  const isLong = entries.length > FEW || !isComplete;
+  const isLong = entries.length > line || !isComplete;
   const words = escapeHtml(countText(entries, isComplete));
   const count = isLong
     ? `<button type="button" class="files-toggle" data-act="toggle" data-focus="toggle" aria-expanded="${isOpen}">${words}</button>`

@@ -11,6 +11,10 @@ import { page } from "./page_state.js";
 
 const INTERVAL = 10_000; // milliseconds between two requests
 const STEP = 200; // files that the open list shows at first, and more at each click
+const NARROW = "(max-width: 999px)"; // room for the list or the log only, as in dashboard.css
+// Files that a line shows. On a phone, each takes nearly a line of its own.
+const LINE = 6;
+const LINE_NARROW = 2;
 
 export class LogFiles {
   /** `pane` is the log pane; `find(name)` returns one of its nodes by class. */
@@ -115,7 +119,8 @@ export class LogFiles {
     const jobId = page.address.job ?? "";
     const context = { jobId, problem, now: page.now, opened: page.address.file, fileUrl };
     const link = (entry) => page.link({ file: addressOfFile(entry, jobId), compare: "" });
-    const shown = { entries, isComplete: list?.complete ?? true, isOpen, most };
+    const line = matchMedia(NARROW).matches ? LINE_NARROW : LINE;
+    const shown = { entries, isComplete: list?.complete ?? true, line, isOpen, most };
     setHtml(this.node, this.node.hidden ? "" : filesHtml(shown, { ...context, link }));
     if (key && !focused.isConnected) {
       this.node.querySelector(`[data-focus="${CSS.escape(key)}"]`)?.focus({ preventScroll: true });

@@ -306,6 +306,10 @@ def test_a_narrow_window_shows_the_file_over_the_log(site: Site, report: Job, pa
     view.get_by_role("button", name="Log").click()
     expect(view).to_be_hidden()
     expect(log_of(page)).to_be_visible()
+    files = page.locator(".files")
+    expect(files.get_by_role("listitem")).to_have_count(0)  # one line, however many they are
+    files.get_by_role("button", name="Files").click()
+    expect(files.get_by_role("link", name="data/orders.csv")).to_be_visible()
 
 
 # --- Hostile files --------------------------------------------------------------------------------

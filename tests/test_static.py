@@ -1467,7 +1467,7 @@ def test_the_list_of_files_shows_what_can_be_opened(script: Script) -> None:
         "{ jobId: '1', problem, now: NOW, opened: 'a.txt', link: ({ path }) => `?file=${path}`,"
         " fileUrl: (path, given = {}) => `api${path}?${new URLSearchParams(given)}` }"
     )
-    expression = f"filesHtml({{ entries, isComplete, isOpen, most: 2 }}, {context})"
+    expression = f"filesHtml({{ entries, isComplete, line: 6, isOpen, most: 2 }}, {context})"
     few = [entry("a.txt"), entry("<b>", size=2048), entry("c", kind="link", size=None)]
 
     def shown(entries: list[Any], whole: bool = True, is_open: bool = False, why: str = "") -> str:
