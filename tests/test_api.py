@@ -140,6 +140,7 @@ def test_a_minimal_job_has_defaults_and_nulls(client: FlaskClient) -> None:
         "progress": None,
         "results": {},
         "results_partial": False,
+        "retention": None,
     }
     given = {"command": "true", "queue": "default", "env": {}, "retries": 0, "attempt": 1}
     given |= {"status": "queued", "log_size": 0, "retry_delay": 0}

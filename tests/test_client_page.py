@@ -36,4 +36,4 @@ def test_the_examples_print_what_the_page_shows(
             exec(code, names)
         assert printed.getvalue() == shown, code
     names["client"].close()
-    assert len(EXAMPLES) == PAGE.count("```python") == 9
+    assert len(EXAMPLES) == PAGE.count("```python") == 10

@@ -419,7 +419,8 @@ def test_events_carry_json_text_offsets_and_the_job_at_the_end(
     assert events[-1]["event"] == "end"
     job = json.loads(events[-1]["data"])
     shown = site.get(f"/jobs/{running.job.id}").json()
-    assert shown.keys() - job.keys() == {"usual", "progress", "results", "results_partial"}
+    added = {"usual", "retention", "progress", "results", "results_partial"}
+    assert shown.keys() - job.keys() == added
     assert job == {name: shown[name] for name in job}
     assert (job["status"], job["exit_code"]) == ("failed", 3)
 

@@ -268,6 +268,7 @@ def test_a_command_whose_answer_was_lost_is_known_to_be_saved() -> None:
     body, _ = saved_forms.parse_saved_form(FORM, {"command": "x", "env": {"B": "2"}})
     shown = dict.fromkeys(("name", "cwd", "timeout"), None)
     shown |= {"retries": 0, "retry_delay": 0, "urgent": False, "secrets": []}
+    shown |= {"keep_files": False}
     command = shown | body | {"saved_at": "2026-11-25T22:39:19.386Z"}
     assert saved_forms.is_same_command(body, command)
     for change in ({"timeout": 5}, {"env": {}}, {"paused": True}, {"command": "y"}):
