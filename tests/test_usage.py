@@ -30,7 +30,7 @@ from tailboard.folder.usage_files import UsageFile, read_usage_in
 from tailboard.job import Job
 from tailboard.run import job_processes
 from tailboard.run.job_processes import JobProcesses, Known
-from tailboard.run.process_states import ProcessState
+from tailboard.run.process_states import ProcessState, read_state
 from tailboard.run.running import Running
 from tailboard.run.shim import DETACHED
 from tailboard.run.usage_account import UsageAccount
@@ -375,6 +375,12 @@ def test_zeros_that_a_power_cut_left_are_no_samples(tmp_path: Path) -> None:
 # --- The rounds -----------------------------------------------------------------------------------
 
 
+def has_memory(pid: int) -> bool:
+    """The kernel reports none for a program that has only just begun."""
+    state = read_state(pid)
+    return state is not None and state.memory_bytes > 0
+
+
 class Round:
     """A sampler without its thread, and jobs that it samples."""
 
@@ -386,6 +392,7 @@ class Round:
         claim = self.maker.running()
         env = self.maker.storage.tracking_env(claim.job.id)
         process = self.processes.start("sh", "-c", f"read _ < {self.gate}", **env)
+        wait_until(lambda: has_memory(process.pid))
         return Running(claim, process.pid, process)
 
     def samples(self, entry: Running) -> list[UsageSample]:
