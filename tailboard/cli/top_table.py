@@ -147,13 +147,18 @@ def cells_of(job: TopJob, now: float) -> list[str]:
     ]
 
 
+def count_running(count: int) -> str:
+    if count == 0:
+        return "no job is running"
+    return "1 job is running" if count == 1 else f"{count} jobs are running"
+
+
 def screen_lines(
     jobs: Sequence[TopJob], sort: Sort, now: float, note: str, size: tuple[int, int]
 ) -> list[str]:
     """All lines of a terminal with so many columns and lines. `note`: what is wrong, or empty."""
     columns, lines = size
-    count = "1 job is" if len(jobs) == 1 else f"{len(jobs)} jobs are" if jobs else "no job is"
-    head = [f"{count} running, sorted by {sort}   {HELP}", printable(note)]
+    head = [f"{count_running(len(jobs))}, sorted by {sort}   {HELP}", printable(note)]
     table = table_lines(sort_jobs(jobs, sort, now), now, columns)
     room = max(1, lines - len(head))
     if len(table) > room:

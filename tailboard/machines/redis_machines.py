@@ -253,7 +253,8 @@ class RedisMachines(RedisStore):
     def known_states(self, ids: Sequence[str]) -> Sequence[KnownState]:
         names = "status", "token", "log_size", "files"
         commands = [("HMGET", self.link.key(f"state:{i}"), *names) for i in ids]
-        states = [none_if_damaged(a) or (None,) * len(names) for a in self.link.try_all(commands)]
+        unknown = [None for _ in names]
+        states = [none_if_damaged(answer) or unknown for answer in self.link.try_all(commands)]
         return [
             KnownState(
                 (status or b"").decode(errors="replace"),

@@ -15,8 +15,6 @@ import psutil
 from tailboard.run.process_states import NOT_OURS, ProcessState, read_owner, read_state
 
 RECHECK_ROUNDS = 12  # rounds until a process that belongs to no running job is read again
-
-
 FORGET_TIME = 60.0  # seconds without a round, after which each pid can be that of another process
 
 
