@@ -98,6 +98,13 @@ def finish(claim: Claim) -> str:
         return claim.finish(Outcome(Status.SUCCEEDED, 0)).id
 
 
+def finish_with_files(start: Callable[..., Claim]) -> str:
+    """Runs a job that leaves CONTENTS."""
+    claim = start()
+    put(claim.folder, CONTENTS)
+    return finish(claim)
+
+
 def requeue(claim: Claim) -> str:
     with claim:
         return claim.requeue(Outcome(Status.FAILED, 1)).id
@@ -282,9 +289,7 @@ def test_large_files_stay_on_their_machine_and_are_listed(
         monkeypatch.setattr("tailboard.folder.file_reading.LISTED_BYTES", 12)
     else:
         monkeypatch.setattr(file_pack, "MOST_LISTING", 500)
-    claim = start()
-    put(claim.folder, CONTENTS)
-    job_id = finish(claim)
+    job_id = finish_with_files(start)
     machine.sync()
     listing = machine.redis.list_files(job_id)
     folder = f"{machine.spool.root}/succeeded/{job_id[:8]}/{job_id}/files"
@@ -361,9 +366,7 @@ def test_another_worker_sends_the_files_again_after_a_restart_halfway(
     redis_url: str,
     tmp_path: Path,
 ) -> None:
-    claim = start()
-    put(claim.folder, CONTENTS)
-    job_id = finish(claim)
+    job_id = finish_with_files(start)
     send_a_part(machine, job_id)
     machine.relay.close()
     machine.relay = RedisMachine(redis_url, str(tmp_path / "spool")).relay
@@ -401,9 +404,7 @@ def test_files_are_sent_again_if_redis_loses_a_part_halfway(
 def test_files_are_sent_again_if_redis_loses_them_later(
     machine: RedisMachine, start: Callable[..., Claim], loss: str
 ) -> None:
-    claim = start()
-    put(claim.folder, CONTENTS)
-    job_id = finish(claim)
+    job_id = finish_with_files(start)
     machine.sync()
     version = machine.redis.open_file(job_id, b"a.txt").version
     link = machine.redis.link
@@ -524,9 +525,7 @@ def test_less_is_sent_at_once_if_the_network_breaks_meanwhile(
 def test_files_that_redis_has_lost_are_not_reported_as_none(
     machine: RedisMachine, start: Callable[..., Claim]
 ) -> None:
-    claim = start()
-    put(claim.folder, CONTENTS)
-    job_id = finish(claim)
+    job_id = finish_with_files(start)
     machine.sync()
     link = machine.redis.link
     link.ask(("UNLINK", link.key(f"files:{job_id}")))
@@ -538,9 +537,7 @@ def test_files_that_redis_has_lost_are_not_reported_as_none(
 def test_a_job_that_is_given_up_while_its_files_are_sent_has_none_in_redis(
     machine: RedisMachine, start: Callable[..., Claim], one_chunk_a_round: None
 ) -> None:
-    claim = start()
-    put(claim.folder, CONTENTS)
-    job_id = finish(claim)
+    job_id = finish_with_files(start)
     send_a_part(machine, job_id)
     machine.redis.mark_lost(machine.spool.name, "its machine did not report")
     assert stored(machine, job_id) == {}
@@ -555,9 +552,7 @@ def test_a_job_that_is_given_up_while_its_files_are_sent_has_none_in_redis(
 def test_a_cancel_that_redis_has_accepted_keeps_the_files(
     machine: RedisMachine, start: Callable[..., Claim], one_chunk_a_round: None
 ) -> None:
-    claim = start()
-    put(claim.folder, CONTENTS)
-    job_id = finish(claim)
+    job_id = finish_with_files(start)
     send_a_part(machine, job_id)
     machine.redis.cancel(job_id, "enough")
     machine.sync()
@@ -568,11 +563,7 @@ def test_a_cancel_that_redis_has_accepted_keeps_the_files(
 def test_a_damaged_listing_affects_only_its_job(
     machine: RedisMachine, start: Callable[..., Claim]
 ) -> None:
-    ids = []
-    for _ in range(2):
-        claim = start()
-        put(claim.folder, CONTENTS)
-        ids.append(finish(claim))
+    ids = [finish_with_files(start) for _ in range(2)]
     machine.sync()
     link = machine.redis.link
     for listing in (b"", b"x", PackedListing([], True, True).encode()[:-3]):
